@@ -1,0 +1,110 @@
+//! Wiring: from settings and a data folder to the services, once for the server, the commands and
+//! the tests.
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::data_folder::{DataFolder, DataFolderError};
+use crate::db::{Clock, Db, DbError};
+use crate::service::push::RecoverError;
+use crate::service::{Access, Accounts, Fetches, Links, Members, Protection, Pushes, Repos, Tokens, Transfer};
+
+/// The secret that short-lived links are signed with, in `secrets/`.
+const SIGNING_KEY: &str = "signing-key";
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataFolderError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// Everything the outer layers need. Cloning is cheap and shares everything.
+#[derive(Clone)]
+pub struct App {
+    /// The settings, with `server.public_url` filled in.
+    pub config: Arc<Settings>,
+    /// Where everything lies.
+    pub data: DataFolder,
+    /// The database.
+    pub db: Db,
+    /// People, and signing in.
+    pub accounts: Accounts,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Repositories.
+    pub repos: Repos,
+    /// Who else may use a repository.
+    pub members: Members,
+    /// Protected branches.
+    pub protection: Protection,
+    /// From an address to a repository that the caller may use.
+    pub access: Access,
+    /// Short-lived signed links.
+    pub links: Links,
+    /// Fetches.
+    pub fetches: Fetches,
+    /// Pushes and their rows.
+    pub pushes: Pushes,
+}
+
+impl App {
+    /// Opens the database (making and upgrading it as needed) and builds the services. Must be
+    /// called within a tokio runtime. Works beside a running server.
+    ///
+    /// An empty `server.public_url` becomes the address in `server.listen`; who knows a better one
+    /// (the port that was really bound) fills it in before.
+    ///
+    /// # Errors
+    /// [`OpenError`]; its sentences name what to do.
+    pub async fn open(mut settings: Settings, data: DataFolder) -> Result<Self, OpenError> {
+        settings.server.public_url = settings.server.base_url(settings.server.listen);
+        let db = Db::open(&data.database(), Clock::system()).await?;
+        let signing_key = data.secret(SIGNING_KEY)?;
+        let repos_dir = data.repos();
+        let config = Arc::new(settings);
+        let settings = &*config;
+        let repos = Repos::new(db.clone(), &repos_dir, &settings.repo);
+        let transfer = Transfer::new(config.clone(), &data.tmp());
+        let pushes = Pushes::new(
+            config.clone(),
+            db.clone(),
+            transfer.clone(),
+            repos.clone(),
+            &data.cache(),
+        );
+        Ok(Self {
+            accounts: Accounts::new(db.clone(), &settings.auth),
+            tokens: Tokens::new(db.clone()),
+            repos,
+            members: Members::new(db.clone()),
+            protection: Protection::new(db.clone()),
+            access: Access::new(db.clone(), repos_dir, &settings.server.public_url, &settings.repo),
+            links: Links::new(&signing_key, db.clock().clone()),
+            fetches: Fetches::new(transfer, pushes.clone()),
+            pushes,
+            config,
+            data,
+            db,
+        })
+    }
+
+    /// Finishes or undoes what the last run left in the middle. For a server, before its first
+    /// request; nobody else may be serving this folder.
+    ///
+    /// # Errors
+    /// [`RecoverError`].
+    pub async fn recover(&self) -> Result<(), RecoverError> {
+        self.repos.sweep().await?;
+        self.pushes.recover().await
+    }
+
+    /// Finishes what is being written and lets go of the database.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}

@@ -1,0 +1,282 @@
+//! `auxin repo`: repositories.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{bail, ensure};
+use serde::Serialize;
+
+use super::args::{FromPath, NewName, RepoCommand};
+use super::output::{Output, minutes, rfc3339, yes};
+use super::{PAGE_ROWS, upkeep};
+use crate::app::App;
+use crate::names::{OwnerName, RepoAddress};
+use crate::service::{By, RepoRow};
+
+/// Longest answer to a question, in bytes.
+const ANSWER_MAX_BYTES: u64 = 1024;
+
+#[derive(Serialize)]
+struct Repo {
+    id: String,
+    address: String,
+    visibility: String,
+    archived: bool,
+    hooks_trusted: bool,
+    created_at: String,
+    clone_url: String,
+    path: String,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    repo: Repo,
+    default_branch: Option<String>,
+    old_addresses: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    address: String,
+    deleted: bool,
+}
+
+impl Repo {
+    fn of(row: &RepoRow, app: &App) -> Self {
+        Self {
+            id: row.id.to_string(),
+            address: row.address.to_string(),
+            visibility: row.visibility.to_string(),
+            archived: row.is_archived,
+            hooks_trusted: row.trust_hooks,
+            created_at: rfc3339(row.created_at_us),
+            clone_url: clone_url(app, &row.address),
+            path: app.repos.path(row).display().to_string(),
+        }
+    }
+}
+
+fn clone_url(app: &App, address: &RepoAddress) -> String {
+    format!("{}/{address}.git", app.config.server.public_url)
+}
+
+pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyhow::Result<ExitCode> {
+    let repos = &app.repos;
+    match command {
+        RepoCommand::Create { address, visibility } => {
+            let row = repos.create(&address.repo, *visibility, By::Command).await?;
+            let sentence = format!(
+                "Made {}. Push into it with:\n  git push {} main",
+                row.address,
+                clone_url(app, &row.address)
+            );
+            say_repo(app, out, &row, &sentence)?;
+        }
+        RepoCommand::Adopt(from) => {
+            let row = repos
+                .adopt(&from.path, &from.repo, from.visibility, By::Command)
+                .await?;
+            taken_over(app, out, from, row, Way::Adopted).await?;
+        }
+        RepoCommand::Import(from) => {
+            let row = repos
+                .import(&from.path, &from.repo, from.visibility, By::Command)
+                .await?;
+            taken_over(app, out, from, row, Way::Imported).await?;
+        }
+        RepoCommand::List { owner } => list(app, out, owner.as_ref()).await?,
+        RepoCommand::Show(address) => show(app, out, &address.repo).await?,
+        RepoCommand::Rename { address, new_name } => rename(app, out, &address.repo, new_name).await?,
+        RepoCommand::SetDefaultBranch { address, branch } => {
+            repos.set_default_branch(&address.repo, branch, By::Command).await?;
+            let sentence = format!("A clone of {} checks out {branch} from now on.", address.repo);
+            say(app, out, &address.repo, &sentence).await?;
+        }
+        RepoCommand::Visibility { address, visibility } => {
+            repos.set_visibility(&address.repo, *visibility, By::Command).await?;
+            say(
+                app,
+                out,
+                &address.repo,
+                &format!("{} is {visibility} now.", address.repo),
+            )
+            .await?;
+        }
+        RepoCommand::TrustHooks { address, off } => {
+            repos.trust_hooks(&address.repo, !off, By::Command).await?;
+            let sentence = if *off {
+                format!("The hooks of {} do not run any more.", address.repo)
+            } else {
+                format!(
+                    "The hooks of {} run from now on, and its config's includes and hooksPath count.",
+                    address.repo
+                )
+            };
+            say(app, out, &address.repo, &sentence).await?;
+        }
+        RepoCommand::Archive(address) => {
+            repos.archive(&address.repo, By::Command).await?;
+            let sentence = format!("{} accepts no pushes from now on.", address.repo);
+            say(app, out, &address.repo, &sentence).await?;
+        }
+        RepoCommand::Unarchive(address) => {
+            repos.unarchive(&address.repo, By::Command).await?;
+            let sentence = format!("{} accepts pushes again.", address.repo);
+            say(app, out, &address.repo, &sentence).await?;
+        }
+        RepoCommand::Delete { address, yes } => {
+            let repo = &address.repo;
+            repos.find(repo).await?; // before anybody is asked
+            if !yes {
+                ask_to_delete(repo)?;
+            }
+            repos.delete(repo, By::Command).await?;
+            let deleted = Deleted {
+                address: repo.to_string(),
+                deleted: true,
+            };
+            out.say(&format!("Deleted {repo}."), &deleted)?;
+        }
+        RepoCommand::Fsck(address) => return upkeep::fsck(app, out, &address.repo).await,
+        RepoCommand::Repack(address) => return upkeep::repack(app, out, &address.repo).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The sentence, and for programs the repository as it is now.
+async fn say(app: &App, out: &Output, address: &RepoAddress, sentence: &str) -> anyhow::Result<()> {
+    let row = app.repos.find(address).await?;
+    say_repo(app, out, &row, sentence)
+}
+
+fn say_repo(app: &App, out: &Output, row: &RepoRow, sentence: &str) -> anyhow::Result<()> {
+    Ok(out.say(sentence, &Repo::of(row, app))?)
+}
+
+/// How a repository that was there before got here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The folder itself, with everything in it.
+    Adopted,
+    /// Its objects and refs.
+    Imported,
+}
+
+async fn taken_over(app: &App, out: &Output, from: &FromPath, row: RepoRow, way: Way) -> anyhow::Result<()> {
+    let done = match way {
+        Way::Adopted => "Adopted",
+        Way::Imported => "Imported",
+    };
+    let mut sentence = format!("{done} {} as {}.", from.path.display(), row.address);
+    if way == Way::Imported {
+        let hooks = app.repos.path(&row).join("hooks");
+        sentence.push_str(&format!(
+            " Its hooks and configuration did not come along; hooks that you trust belong into {}.",
+            hooks.display()
+        ));
+    }
+    if from.trust_hooks {
+        app.repos.trust_hooks(&row.address, true, By::Command).await?;
+    } else {
+        sentence.push_str(&format!(
+            " Hooks in it do not run; if you trust them: auxin repo trust-hooks {}",
+            row.address
+        ));
+    }
+    say(app, out, &row.address, &sentence).await
+}
+
+async fn list(app: &App, out: &Output, owner: Option<&OwnerName>) -> anyhow::Result<()> {
+    let mut rows: Vec<RepoRow> = Vec::new();
+    loop {
+        let after = rows.last().map(|row| row.address.clone());
+        let page = app.repos.list(owner, after.as_ref(), PAGE_ROWS).await?;
+        let is_last = page.len() < PAGE_ROWS as usize;
+        rows.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    let none = "There are no repositories yet; a push makes one.";
+    let header = ["REPOSITORY", "VISIBILITY", "ARCHIVED", "SINCE"];
+    out.list(
+        &rows,
+        |row| Repo::of(row, app),
+        none,
+        header,
+        |row| {
+            [
+                row.address.to_string(),
+                row.visibility.to_string(),
+                yes(row.is_archived),
+                minutes(row.created_at_us),
+            ]
+        },
+    )?;
+    Ok(())
+}
+
+async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<()> {
+    let details = app.repos.show(address).await?;
+    let default_branch = app.repos.default_branch(address).await?;
+    let row = &details.repo;
+    let old: Vec<String> = details.old_addresses.iter().map(ToString::to_string).collect();
+    let facts = [
+        ("Repository", row.address.to_string()),
+        ("Clone", format!("git clone {}", clone_url(app, &row.address))),
+        ("Visibility", row.visibility.to_string()),
+        ("Default branch", default_branch.clone().unwrap_or_default()),
+        ("Archived", yes(row.is_archived)),
+        ("Hooks trusted", yes(row.trust_hooks)),
+        ("Since", minutes(row.created_at_us)),
+        ("Old names", old.join(", ")),
+        ("Folder", details.path.display().to_string()),
+    ];
+    let shown = Shown {
+        repo: Repo::of(row, app),
+        default_branch,
+        old_addresses: old,
+    };
+    Ok(out.facts(&shown, &facts)?)
+}
+
+async fn rename(app: &App, out: &Output, address: &RepoAddress, new: &NewName) -> anyhow::Result<()> {
+    if let Some(owner) = &new.owner
+        && *owner != address.owner
+    {
+        bail!(
+            "A repository keeps its owner when it is renamed, so {address} can become {}/{}, not {owner}/{}.",
+            address.owner,
+            new.name,
+            new.name
+        );
+    }
+    let row = app.repos.rename(address, new.name.clone(), By::Command).await?;
+    // Names compare without case, but a change of case is a change.
+    let sentence = match row.address.to_string() == address.to_string() {
+        true => format!("{} is called that already.", row.address),
+        false => format!(
+            "{address} is called {} now. The old name goes on working until it is used again.",
+            row.address
+        ),
+    };
+    say_repo(app, out, &row, &sentence)
+}
+
+/// Asks for the address, so that nobody deletes by a slip of the finger.
+fn ask_to_delete(address: &RepoAddress) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("There is no terminal to ask whether you mean it. Say so with --yes.");
+    }
+    let mut err = io::stderr();
+    write!(
+        err,
+        "Delete {address} with everything in it? Type {address} to confirm: "
+    )?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::Read::take(io::stdin().lock(), ANSWER_MAX_BYTES).read_line(&mut answer)?;
+    ensure!(answer.trim() == address.to_string(), "Nothing was deleted.");
+    Ok(())
+}

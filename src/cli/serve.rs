@@ -1,0 +1,101 @@
+//! `auxin serve`: the server, from its settings to its end.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Common, Serve};
+use super::output::Output;
+use super::{config, first_start, screen};
+use crate::app::App;
+use crate::config::{FlagValue, Settings, template};
+use crate::data_folder::{DEFAULT_DATA_FOLDER, DataFolder};
+use crate::http;
+
+/// Exit code after a second signal, as shells count: 128 and the number of SIGINT.
+const EXIT_CUT_SHORT: i32 = 130;
+
+pub(super) fn run(serve: &Serve, common: &Common, out: &Output) -> anyhow::Result<ExitCode> {
+    let flags: Vec<_> = serve
+        .listen
+        .iter()
+        .map(|address| FlagValue {
+            flag: "--listen",
+            key: "server.listen",
+            value: address.clone(),
+        })
+        .collect();
+    let settings = config::settings(common, &flags)?;
+    crate::telemetry::init(&settings.log);
+    super::runtime()?.block_on(start(settings, common, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(mut settings: Settings, common: &Common, out: &Output) -> anyhow::Result<()> {
+    // What may be wrong in the environment is found before anything is made or promised.
+    let wished = first_start::Wished::from_environment();
+    // A server that was started before does not mind that the file with the password is gone by now.
+    let was_started = DataFolder::open(&common.data).is_ok_and(|data| data.database().exists());
+    let wished = if was_started { wished } else { Ok(wished?) };
+    http::check_certificate(&settings.server)?;
+    let data = DataFolder::create(&common.data)?;
+    let mut serving = data.lock_for_serving()?;
+    let listen = settings.server.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("Nothing can listen on {listen}. Choose another address with --listen, or stop the program that has it")
+    })?;
+    let bound = listener.local_addr()?;
+    if common.config.is_none() {
+        data.write_settings_once(&template())?;
+    }
+    let address = settings.server.base_url(bound);
+    settings.server.public_url.clone_from(&address);
+    serving.announce(&address)?;
+    let app = App::open(settings, data.clone()).await?;
+    app.recover().await?;
+    let administrator = first_start::administrator(&app, &data, wished).await?;
+    let named_data = match common.data.as_os_str() == DEFAULT_DATA_FOLDER {
+        true => String::new(),
+        false => format!(" --data {}", data.path().display()),
+    };
+    // Whoever has read the screen may end the server at once, and in good order.
+    let shutdown = CancellationToken::new();
+    stop_on_signals(shutdown.clone())?;
+    out.say(
+        screen::ready(&address, &data, &named_data, administrator.as_ref()).trim_end_matches('\n'),
+        &screen::Ready::new(&address, &data, administrator.as_ref()),
+    )?;
+    first_start::shown(&data)?;
+    // Where it really listens: behind a proxy the address above is another one.
+    tracing::info!(listen = %bound, "Listening on {bound}");
+
+    http::serve(app.clone(), listener, shutdown).await?;
+    app.close().await;
+    tracing::info!("The server has ended");
+    Ok(())
+}
+
+/// Cancels `shutdown` at the first SIGTERM or SIGINT; ends the process at the second.
+fn stop_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("Signals cannot be received")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("Signals cannot be received")?;
+    tokio::spawn(async move {
+        for count in 1_u8.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if count > 1 {
+                tracing::warn!("A second signal: the server ends without waiting for transfers");
+                // Nothing is lost: what was acknowledged is durable, the rest starts over.
+                std::process::exit(EXIT_CUT_SHORT);
+            }
+            tracing::info!("Ending: no new work is taken, running transfers may finish");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

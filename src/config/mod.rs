@@ -1,0 +1,310 @@
+//! Typed settings: what can be set, its default, its unit and what is allowed.
+//!
+//! One list below makes everything that speaks of a setting: the field with its documentation, its
+//! default, the check of its value, the commented template and the table in `docs/operations.md`.
+//! Values come from built-in defaults, then `auxin.toml`, then the environment, then flags, in
+//! rising order; [`parse`] does that on plain text and never touches the disk, [`load`] reads the
+//! file and the environment of a real process.
+
+mod key;
+mod load;
+mod parse;
+#[cfg(test)]
+mod parse_tests;
+mod public_url;
+mod template;
+mod text;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use key::{Key, Rule};
+pub use load::{LoadError, load};
+pub use parse::{FlagValue, Place, SettingError, parse};
+pub use template::{markdown_table, template};
+
+/// Makes the structs of all sections, their defaults, and the list of [`Key`]s from one list.
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $(
+                $(#[doc = $doc:literal])+
+                $name:ident: $type:ty = $default:expr, $rule:expr;
+            )+
+        }
+    )+) => {
+        /// Every setting of a server. Each field can be set in `auxin.toml`, as
+        /// `AUXIN_SECTION__KEY` in the environment, and some as flags, in rising order.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+        pub struct Settings {
+            $( $(#[doc = $section_doc])+ pub $section: $Section, )+
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Clone, Debug, PartialEq, Serialize)]
+            pub struct $Section {
+                $( $(#[doc = $doc])+ pub $name: $type, )+
+            }
+
+            impl Default for $Section {
+                fn default() -> Self {
+                    Self { $( $name: $default, )+ }
+                }
+            }
+        )+
+
+        /// Every section with its documentation, in the order of the template.
+        pub static SECTIONS: &[(&str, &[&str])] = &[
+            $( (stringify!($section), &[$($section_doc),+]), )+
+        ];
+
+        /// Every setting, in the order of the template.
+        pub static KEYS: &[Key] = &[
+            $($(
+                Key {
+                    section: stringify!($section),
+                    name: stringify!($name),
+                    doc: &[$($doc),+],
+                    kind: <$type as key::SettingValue>::KIND,
+                    rule: $rule,
+                    set: |settings, raw| key::set(&mut settings.$section.$name, raw, &$rule),
+                    show: |settings| key::SettingValue::to_toml(&settings.$section.$name),
+                },
+            )+)+
+        ];
+    };
+}
+
+const DAY_SECS: u64 = 24 * 60 * 60;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+settings! {
+    /// Where the server listens and how it is reached.
+    server: ServerSettings {
+        /// Address and port to listen on. Port 0 takes any free port.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8420)), Rule::Any;
+        /// The address people use, such as `https://git.example.org`; every link is made from it.
+        /// Empty: `http://` (`https://` with a certificate) and the listening address.
+        public_url: String = String::new(), Rule::Text {
+            allowed: "empty, or an address such as \"https://git.example.org\": http or https, without user, query or fragment",
+            holds: |text| text.is_empty() || public_url::is_public_url(text),
+        };
+        /// Networks whose `Forwarded` and `X-Forwarded-*` headers are believed, such as `10.0.0.0/8`.
+        trusted_proxies: Vec<ipnet::IpNet> = Vec::new(), Rule::Any;
+        /// Certificate chain (PEM); with `tls_key_file` the server speaks TLS itself.
+        tls_cert_file: Option<PathBuf> = None, Rule::Any;
+        /// Private key of the certificate (PEM).
+        tls_key_file: Option<PathBuf> = None, Rule::Any;
+        /// How long running transfers may go on after SIGTERM, in seconds.
+        drain_secs: u64 = 30, Rule::Range(0, DAY_SECS);
+        /// How long a client may take to send its request head, in seconds.
+        header_timeout_secs: u64 = 30, Rule::Range(1, DAY_SECS);
+        /// How long a transfer may stay silent, in seconds. There is no limit on its whole length.
+        idle_timeout_secs: u64 = 120, Rule::Range(1, DAY_SECS);
+        /// Connections open at once.
+        max_connections: usize = 1024, Rule::Range(1, 1_000_000);
+        /// Requests running at once for one caller (address or user).
+        max_requests_per_caller: usize = 64, Rule::Range(1, 1_000_000);
+    }
+
+    /// Sign-in.
+    auth: AuthSettings {
+        /// How long a verified password is remembered in memory, in seconds; 0 remembers none.
+        password_cache_secs: u64 = 300, Rule::Range(0, DAY_SECS);
+        /// Passwords hashed at once (each takes about 19 MiB and tens of milliseconds).
+        hash_parallelism: usize = 2, Rule::Range(1, 256);
+        /// Failed sign-ins of one account from one address before they are slowed.
+        throttle_after_failures: u32 = 5, Rule::Range(1, 1_000_000);
+        /// Longest wait between two failed sign-ins of one account from one address, in seconds.
+        throttle_max_secs: u64 = 60, Rule::Range(1, DAY_SECS);
+        /// A token's last use is written at most once in this time, in seconds.
+        token_last_use_secs: u64 = 60, Rule::Range(1, DAY_SECS);
+    }
+
+    /// New repositories, and how many are kept open.
+    repo: RepoSettings {
+        /// A push to a repository that does not exist creates it, in one's own space.
+        create_on_push: bool = true, Rule::Any;
+        /// Visibility of a repository made by a push.
+        default_visibility: String = "private".into(), Rule::OneOf(&["private", "internal", "public"]);
+        /// The branch that HEAD of an empty repository names.
+        default_branch: String = "main".into(), Rule::Text {
+            allowed: "a branch name such as \"main\"",
+            holds: is_branch_name,
+        };
+        /// Repositories kept open in memory.
+        max_open: usize = 64, Rule::Range(1, 100_000);
+    }
+
+    /// The Git protocol where a repository's own config is silent, and its limits.
+    git: GitSettings {
+        /// Partial clones (`--filter`) are served.
+        allow_filter: bool = true, Rule::Any;
+        /// Objects may be asked for by id when an advertised ref reaches them.
+        allow_reachable_wants: bool = true, Rule::Any;
+        /// For how long objects stay askable after the ref that reached them moved, in seconds.
+        want_grace_secs: u64 = 3600, Rule::Range(0, 365 * DAY_SECS);
+        /// Largest fetch request after decompression, in bytes.
+        max_request_bytes: u64 = 64 << 20, Rule::Range(1024, 4 * GIB);
+        /// Most `want` lines in a request.
+        max_wants: usize = 1 << 20, Rule::Range(1, 1 << 30);
+        /// Most `have` lines in a request.
+        max_haves: usize = 1 << 18, Rule::Range(1, 1 << 30);
+        /// Most `shallow` lines in a request.
+        max_shallows: usize = 1 << 18, Rule::Range(1, 1 << 30);
+        /// Most `ref-prefix` lines that are honoured; with more, all refs are listed.
+        max_ref_prefixes: usize = 65_535, Rule::Range(1, 1 << 30);
+        /// Nesting of `combine:` filters.
+        max_filter_depth: usize = 16, Rule::Range(1, 64);
+        /// Length of a filter, in bytes.
+        max_filter_bytes: usize = 16 << 10, Rule::Range(16, 1 << 20);
+        /// Ref updates in one push.
+        max_commands: usize = 200_000, Rule::Range(1, 1 << 30);
+        /// Command list of one push, in bytes.
+        max_command_bytes: usize = 64 << 20, Rule::Range(1024, 4 * GIB);
+        /// Push options in one push.
+        max_push_options: usize = 1000, Rule::Range(0, 1 << 20);
+        /// Largest pack of a push, in bytes; 0 is no limit.
+        max_push_bytes: u64 = 0, Rule::Range(0, 1024 * TIB);
+        /// Most objects in the pack of a push.
+        max_push_objects: u32 = 50_000_000, Rule::Range(1, u32::MAX as u64);
+        /// Largest single object in a push, in bytes.
+        max_object_bytes: u64 = 16 << 30, Rule::Range(1, 1024 * TIB);
+        /// Largest object that is held in memory: commits, trees, tags and whatever deltas are made of, in bytes.
+        max_in_memory_bytes: u64 = 512 << 20, Rule::Range(1024, TIB);
+        /// Longest chain of deltas in a pushed pack.
+        max_delta_depth: u32 = 4096, Rule::Range(0, 1_000_000);
+        /// Longest ref name, in bytes.
+        max_ref_name_bytes: usize = 1024, Rule::Range(16, 65_000);
+        /// CPU time one request may spend on walking and planning, in seconds.
+        cpu_budget_secs: u64 = 600, Rule::Range(1, DAY_SECS);
+        /// Packs built for fetches at once; further requests wait their turn.
+        max_packs_building: usize = 4, Rule::Range(1, 10_000);
+        /// Pushes processed at once; further ones wait their turn.
+        max_pushes: usize = 4, Rule::Range(1, 10_000);
+        /// Requests that may wait for a turn before the server answers "too busy".
+        max_waiting: usize = 256, Rule::Range(0, 1_000_000);
+        /// A keep-alive is sent after this silence, in seconds.
+        keep_alive_secs: u64 = 5, Rule::Range(1, 3600);
+        /// Pushed objects are checked as `git fsck` does.
+        fsck_objects: bool = true, Rule::Any;
+        /// How long a hook may run, in seconds.
+        hook_timeout_secs: u64 = 60, Rule::Range(1, DAY_SECS);
+        /// Output of one hook that is passed on, in bytes.
+        max_hook_output_bytes: usize = 1 << 20, Rule::Range(0, GIB);
+        /// Memory for decoded delta bases of one request, in bytes.
+        delta_cache_bytes: usize = 64 << 20, Rule::Range(0, 64 * GIB);
+    }
+
+    /// The log. It goes to standard error.
+    log: LogSettings {
+        /// One line of text per event for people, or one JSON object per line for machines.
+        format: String = "text".into(), Rule::OneOf(&["text", "json"]);
+        /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,auxin::git=debug`.
+        level: String = "info".into(), Rule::Text {
+            allowed: "error, warn, info, debug, trace, or a filter such as \"info,auxin::git=debug\"",
+            holds: crate::telemetry::is_filter,
+        };
+    }
+}
+
+impl ServerSettings {
+    /// The address that links are made from, without a slash at its end.
+    ///
+    /// `bound` is the address the server really listens on; it counts only while `public_url` is
+    /// empty. An unspecified address (`0.0.0.0`, `[::]`) is shown as `localhost`, because nobody
+    /// can type it into a clone command.
+    pub fn base_url(&self, bound: SocketAddr) -> String {
+        if !self.public_url.is_empty() {
+            return self.public_url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.tls_cert_file.is_some() { "https" } else { "http" };
+        if bound.ip().is_unspecified() {
+            format!("{scheme}://localhost:{}", bound.port())
+        } else {
+            format!("{scheme}://{bound}")
+        }
+    }
+}
+
+/// Whether `refs/heads/<text>` is a name git accepts (git's `check-ref-format --branch` rules).
+fn is_branch_name(text: &str) -> bool {
+    let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    !text.is_empty()
+        && text.len() <= 250
+        && text != "HEAD"
+        && !text.starts_with('-')
+        && !text.ends_with('.')
+        && !text.contains(forbidden)
+        && !text.contains("..")
+        && !text.contains("@{")
+        && text
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_name_is_what_git_accepts() {
+        for good in ["main", "feature/mix-2", "größe", "a.b", "@"] {
+            assert!(is_branch_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "HEAD",
+            "-x",
+            "a..b",
+            "a b",
+            "a~1",
+            "x.lock",
+            "a/x.lock/b",
+            ".a",
+            "a/.b",
+            "a//b",
+            "/a",
+            "a/",
+            "a.",
+            "a@{1}",
+            "a\\b",
+            "a\u{7f}",
+            "a\nb",
+        ] {
+            assert!(!is_branch_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_default_is_allowed_by_its_own_rule() {
+        let mut settings = Settings::default();
+        for key in KEYS {
+            let shown = (key.show)(&settings);
+            let line = format!("[{}]\n{} = {}", key.section, key.name, shown);
+            let read = parse(&line, &[], &[]);
+            assert_eq!(read.as_ref(), Ok(&Settings::default()), "{line}");
+            settings = read.expect("checked in the line above");
+        }
+    }
+
+    #[test]
+    fn links_use_the_public_address_or_else_the_one_listened_on() {
+        let bound: SocketAddr = "0.0.0.0:9000".parse().expect("an address");
+        let mut server = ServerSettings::default();
+        assert_eq!(server.base_url(bound), "http://localhost:9000");
+        assert_eq!(
+            server.base_url("[::1]:9000".parse().expect("an address")),
+            "http://[::1]:9000"
+        );
+        server.tls_cert_file = Some("cert.pem".into());
+        assert_eq!(server.base_url(bound), "https://localhost:9000");
+        server.public_url = "https://git.example.org/".into();
+        assert_eq!(server.base_url(bound), "https://git.example.org");
+    }
+}

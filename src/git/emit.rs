@@ -1,0 +1,425 @@
+//! Writes packs by copying stored entries; nothing is compressed anew unless it must be.
+//!
+//! Entries go out pack by pack in the order in which they are stored, so a delta's base mostly lies
+//! in the same run of bytes and the entry is right as it is. Where objects are left out in between,
+//! the distance to the base is written anew; where the base is not sent, the delta is made against
+//! the base's id if the client has it, else the object is sent whole.
+//!
+//! No circle of deltas can arise: a delta is kept only if its base is sent from the same pack or
+//! was sent before it.
+
+use std::io::{self, Read, Write};
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use gix::hash::Kind;
+use gix_pack::data::entry::Header;
+use sha1::Digest;
+
+use super::object_store::{ObjectKind, ObjectStore, Pos, Reader, StoreError};
+use super::walk::Bits;
+use super::work::{Stopped, Tick};
+
+/// Largest piece handed to the output at once, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+/// Loose objects larger than this are sent as a stream, in bytes.
+const STREAM_BYTES: u64 = 8 << 20;
+/// Entries between two calls of the tick.
+const TICK_ENTRIES: u32 = 1024;
+/// Memory for delta bases of objects that are sent whole, in bytes.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// What the client understands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmitOptions {
+    /// Deltas against objects that are not sent but that the client has.
+    pub thin: bool,
+    /// Deltas that name their base by distance.
+    pub ofs_delta: bool,
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackStats {
+    /// Objects in the pack.
+    pub objects: u32,
+    /// Of these, deltas.
+    pub deltas: u32,
+    /// Entries that were copied as stored.
+    pub reused: u32,
+    /// Length of the pack in bytes.
+    pub bytes: u64,
+}
+
+/// Why a pack could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EmitError {
+    /// A stored object is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The client went away or the budget is used up.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// The trailer's hash. It guards against transmission errors only, so the plain function does;
+/// object ids are made with the one that detects collisions.
+enum TrailerHash {
+    Sha1(sha1::Sha1),
+}
+
+impl TrailerHash {
+    fn new(kind: Kind) -> Result<Self, StoreError> {
+        match kind {
+            Kind::Sha1 => Ok(Self::Sha1(sha1::Sha1::new())),
+            other => Err(StoreError::damaged("pack", format!("{other} is not supported"))),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha1(hash) => hash.update(bytes),
+        }
+    }
+
+    fn finish(self) -> Vec<u8> {
+        match self {
+            Self::Sha1(hash) => hash.finalize().to_vec(),
+        }
+    }
+}
+
+struct Emitter<'e> {
+    store: &'e ObjectStore,
+    send: &'e Bits,
+    has: &'e Bits,
+    options: &'e EmitOptions,
+    out: &'e mut dyn Write,
+    tick: Tick<'e>,
+    hash: TrailerHash,
+    stats: PackStats,
+    reader: Reader<'e>,
+    buffer: Vec<u8>,
+    /// Of each pack sent so far: where stored stretches went to.
+    moved: Vec<Vec<Moved>>,
+}
+
+/// From this stored offset on, up to the next such record, entries lie `shift` bytes further on.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    stored_offset: u64,
+    shift: i64,
+}
+
+/// How one entry is sent.
+enum How {
+    /// As it is stored.
+    Verbatim,
+    /// A delta whose header is written anew.
+    Delta(Header),
+    /// Decoded and compressed anew.
+    Whole,
+}
+
+/// Writes the objects in `send` as one pack. Objects in `has` may serve as bases of thin deltas.
+///
+/// # Errors
+/// [`EmitError`]
+pub fn emit(
+    store: &ObjectStore,
+    send: &Bits,
+    has: &Bits,
+    options: &EmitOptions,
+    out: &mut dyn Write,
+    tick: Tick<'_>,
+) -> Result<PackStats, EmitError> {
+    let count = send.count();
+    if let Some(number) = whole_pack(store, send, count, options) {
+        return copy_file(store, number, out, tick);
+    }
+    let mut emitter = Emitter {
+        store,
+        send,
+        has,
+        options,
+        out,
+        tick,
+        hash: TrailerHash::new(store.hash())?,
+        stats: PackStats {
+            objects: count,
+            ..PackStats::default()
+        },
+        reader: store.reader(CACHE_BYTES),
+        buffer: Vec::new(),
+        moved: Vec::with_capacity(store.packs().len()),
+    };
+    let mut header = *b"PACK\0\0\0\x02\0\0\0\0";
+    header[8..].copy_from_slice(&count.to_be_bytes());
+    emitter.write(&header)?;
+    for number in 0..store.packs().len() {
+        emitter.send_pack(number)?;
+    }
+    for position in send.range(store.loose_start(), store.len()) {
+        emitter.send_whole(position)?;
+    }
+    emitter.finish()
+}
+
+/// The pack that holds exactly what is to be sent, in a form this client understands.
+fn whole_pack(store: &ObjectStore, send: &Bits, count: u32, options: &EmitOptions) -> Option<usize> {
+    if count == 0 || !options.ofs_delta {
+        return None;
+    }
+    let number = store.packs().iter().position(|pack| pack.object_count() == count)?;
+    let start = store.pack_start(number);
+    let is_whole = send.range(start, start + count).count() == count as usize;
+    (is_whole && store.packs()[number].data.version() == gix_pack::data::Version::V2).then_some(number)
+}
+
+/// Sends a pack as it lies on disk, trailer included.
+fn copy_file(store: &ObjectStore, number: usize, out: &mut dyn Write, tick: Tick<'_>) -> Result<PackStats, EmitError> {
+    let pack = &store.packs()[number];
+    let len = pack.data.data_len() as u64;
+    let mut at = 0;
+    while at < len {
+        let end = len.min(at + PIECE_BYTES as u64);
+        let piece = pack
+            .data
+            .entry_slice(at..end)
+            .ok_or_else(|| StoreError::damaged(pack.path().display(), "it is shorter than when it was opened"))?;
+        out.write_all(piece).map_err(Stopped::Output)?;
+        tick()?;
+        at = end;
+    }
+    Ok(PackStats {
+        objects: pack.object_count(),
+        deltas: 0,
+        reused: pack.object_count(),
+        bytes: len,
+    })
+}
+
+impl Emitter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EmitError> {
+        self.hash.update(bytes);
+        self.stats.bytes += bytes.len() as u64;
+        self.out.write_all(bytes).map_err(Stopped::Output)?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<PackStats, EmitError> {
+        let trailer = self.hash.finish();
+        self.stats.bytes += trailer.len() as u64;
+        self.out.write_all(&trailer).map_err(Stopped::Output)?;
+        Ok(self.stats)
+    }
+
+    fn send_pack(&mut self, number: usize) -> Result<(), EmitError> {
+        self.moved.push(Vec::new());
+        let pack = self.store.packs()[number].clone();
+        let start = self.store.pack_start(number);
+        let send = self.send;
+        // Stored bytes that go out as they are and were not written yet.
+        let mut run = 0..0;
+        for (since_tick, position) in (1_u32..).zip(send.range(start, start + pack.object_count())) {
+            if since_tick.is_multiple_of(TICK_ENTRIES) {
+                (self.tick)()?;
+            }
+            let order = position.0 - start;
+            let entry = pack.offsets[order as usize]..pack.offsets[order as usize + 1];
+            let written = self.stats.bytes + (run.end - run.start);
+            match self.decide(number, order, entry.start, written)? {
+                How::Verbatim => {
+                    if run.end != entry.start {
+                        self.copy_run(number, &run)?;
+                        run = entry.start..entry.start;
+                    }
+                    if run.start == run.end {
+                        self.note_move(number, entry.start, self.stats.bytes);
+                    }
+                    run.end = entry.end;
+                    self.stats.reused += 1;
+                }
+                how => {
+                    self.copy_run(number, &run)?;
+                    run = 0..0;
+                    self.note_move(number, entry.start, self.stats.bytes);
+                    match how {
+                        How::Delta(header) => self.send_delta(number, entry.start, entry.end, &header)?,
+                        _ => self.send_whole(position)?,
+                    }
+                }
+            }
+        }
+        self.copy_run(number, &run)
+    }
+
+    fn note_move(&mut self, number: usize, stored_offset: u64, sent_offset: u64) {
+        let shift = sent_offset.wrapping_sub(stored_offset).cast_signed();
+        let moved = &mut self.moved[number];
+        if moved.last().is_none_or(|last| last.shift != shift) {
+            moved.push(Moved { stored_offset, shift });
+        }
+    }
+
+    /// Where an entry that was sent lies in the new pack.
+    fn sent_offset(&self, number: usize, stored_offset: u64) -> u64 {
+        let moved = &self.moved[number];
+        let at = moved.partition_point(|moved| moved.stored_offset <= stored_offset) - 1;
+        stored_offset.wrapping_add_signed(moved[at].shift)
+    }
+
+    /// How the entry at `offset` of a pack is sent if it comes to lie at `sent_at`.
+    fn decide(&mut self, number: usize, order: u32, offset: u64, sent_at: u64) -> Result<How, EmitError> {
+        let pack = &self.store.packs()[number];
+        let entry = pack
+            .data
+            .entry(offset)
+            .map_err(|error| StoreError::damaged(pack.path().display(), error))?;
+        let base = match entry.header {
+            Header::OfsDelta { base_distance } => {
+                let base_order = offset
+                    .checked_sub(base_distance)
+                    .and_then(|base| pack.order_at_offset(base))
+                    .ok_or_else(|| StoreError::damaged(pack.path().display(), "a delta names no entry as its base"))?;
+                pack.id_at_order(base_order).to_owned()
+            }
+            Header::RefDelta { base_id } => base_id,
+            _ => return Ok(How::Verbatim),
+        };
+        let by_id = Header::RefDelta { base_id: base };
+        let Some(position) = self.store.position(&base) else {
+            return Ok(How::Whole);
+        };
+        self.stats.deltas += 1;
+        if !self.send.has(position) {
+            if self.options.thin && self.has.has(position) {
+                return Ok(How::Delta(by_id));
+            }
+            self.stats.deltas -= 1;
+            return Ok(How::Whole);
+        }
+        let Some((base_number, base_order)) = self.store.locate(position) else {
+            // Loose objects are sent last.
+            self.stats.deltas -= 1;
+            return Ok(How::Whole);
+        };
+        let is_before = base_number < number || (base_number == number && base_order < order);
+        if !is_before {
+            if base_number == number {
+                return Ok(if matches!(entry.header, Header::RefDelta { .. }) {
+                    How::Verbatim
+                } else {
+                    How::Delta(by_id)
+                });
+            }
+            self.stats.deltas -= 1;
+            return Ok(How::Whole);
+        }
+        if !self.options.ofs_delta {
+            return Ok(How::Delta(by_id));
+        }
+        let base_offset = self.store.packs()[base_number].offsets[base_order as usize];
+        let distance = sent_at - self.sent_offset(base_number, base_offset);
+        Ok(match entry.header {
+            Header::OfsDelta { base_distance } if base_distance == distance => How::Verbatim,
+            _ => How::Delta(Header::OfsDelta {
+                base_distance: distance,
+            }),
+        })
+    }
+
+    fn copy_run(&mut self, number: usize, run: &std::ops::Range<u64>) -> Result<(), EmitError> {
+        let pack = self.store.packs()[number].clone();
+        let mut at = run.start;
+        while at < run.end {
+            let end = run.end.min(at + PIECE_BYTES as u64);
+            let piece = pack
+                .data
+                .entry_slice(at..end)
+                .ok_or_else(|| StoreError::damaged(pack.path().display(), "it is shorter than when it was opened"))?;
+            self.write(piece)?;
+            (self.tick)()?;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Sends a stored delta under another header.
+    fn send_delta(&mut self, number: usize, offset: u64, end: u64, header: &Header) -> Result<(), EmitError> {
+        let pack = self.store.packs()[number].clone();
+        let entry = pack
+            .data
+            .entry(offset)
+            .map_err(|error| StoreError::damaged(pack.path().display(), error))?;
+        let mut bytes = Vec::with_capacity(32);
+        header
+            .write_to(entry.decompressed_size, &mut bytes)
+            .map_err(Stopped::Output)?;
+        self.write(&bytes)?;
+        self.stats.reused += 1;
+        self.copy_run(number, &(entry.data_offset..end))
+    }
+
+    /// Sends an object whole, compressed anew.
+    fn send_whole(&mut self, position: Pos) -> Result<(), EmitError> {
+        (self.tick)()?;
+        if self.reader.header_at(position)?.1 > STREAM_BYTES
+            && let Some((kind, size, content)) = self.reader.open_loose(position)?
+        {
+            return self.send_stream(position, kind, size, content);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let object = self.reader.read_at(position, &mut buffer)?;
+        let header = whole_header(object.kind);
+        let len = object.data.len();
+        let mut bytes = Vec::with_capacity(len / 2 + 64);
+        let mut compress = || -> io::Result<()> {
+            header.write_to(len as u64, &mut bytes)?;
+            let mut encoder = ZlibEncoder::new(&mut bytes, Compression::default());
+            encoder.write_all(object.data)?;
+            encoder.finish()?;
+            Ok(())
+        };
+        compress().map_err(Stopped::Output)?;
+        self.buffer = buffer;
+        self.write(&bytes)
+    }
+
+    /// Sends a large object without holding it in memory.
+    fn send_stream(
+        &mut self,
+        position: Pos,
+        kind: ObjectKind,
+        size: u64,
+        mut content: impl Read,
+    ) -> Result<(), EmitError> {
+        let mut bytes = Vec::with_capacity(PIECE_BYTES);
+        whole_header(kind).write_to(size, &mut bytes).map_err(Stopped::Output)?;
+        let mut encoder = ZlibEncoder::new(bytes, Compression::default());
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut left = size;
+        while left > 0 {
+            let len = content.read(&mut piece).unwrap_or(0);
+            if len == 0 {
+                return Err(StoreError::damaged(self.store.id(position), "it ends too early").into());
+            }
+            left -= len as u64;
+            encoder.write_all(&piece[..len]).map_err(Stopped::Output)?;
+            let ready = std::mem::take(encoder.get_mut());
+            self.write(&ready)?;
+            (self.tick)()?;
+        }
+        let rest = encoder.finish().map_err(Stopped::Output)?;
+        self.write(&rest)
+    }
+}
+
+fn whole_header(kind: ObjectKind) -> Header {
+    match kind {
+        ObjectKind::Commit => Header::Commit,
+        ObjectKind::Tree => Header::Tree,
+        ObjectKind::Blob => Header::Blob,
+        ObjectKind::Tag => Header::Tag,
+    }
+}

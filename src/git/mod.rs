@@ -1,0 +1,35 @@
+//! The only module that knows `gix`: bare repositories, the wire protocol, packs and refs.
+//!
+//! Everything here is synchronous and may block; `service` runs it in bounded blocking pools.
+
+pub mod advertise;
+pub mod ancestry;
+pub mod check;
+pub mod connectivity;
+pub mod durable;
+pub mod emit;
+pub mod fault;
+pub mod filter;
+pub mod fsck;
+pub mod hooks;
+pub mod import;
+pub mod index_pack;
+pub mod ls_refs;
+pub mod negotiate;
+pub mod object_store;
+pub mod pkt_line;
+pub mod plan;
+pub mod quarantine;
+pub mod receive_pack;
+pub mod ref_transaction;
+pub mod refs;
+pub mod repack;
+pub mod repo_config;
+pub mod repo_init;
+pub mod shallow;
+pub mod snapshot;
+pub mod upload_pack;
+pub mod walk;
+pub mod work;
+
+pub use gix::ObjectId;

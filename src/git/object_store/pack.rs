@@ -1,0 +1,128 @@
+//! Packs as files: one pack with its index, and how a replaced file is told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use gix::hash::{Kind, oid};
+use gix_pack::{data, index};
+
+use super::StoreError;
+
+/// One pack with its index, mapped into memory.
+pub struct Pack {
+    pub(in crate::git) data: data::File<gix_pack::MMap>,
+    pub(in crate::git) index: index::File<gix_pack::MMap>,
+    /// Entry number in pack order → entry number in the index.
+    pub(super) index_of: Vec<u32>,
+    /// Entry number in the index → entry number in pack order.
+    pub(super) order_of: Vec<u32>,
+    /// Where each entry starts, in pack order, in bytes; then where the last one ends.
+    pub(in crate::git) offsets: Vec<u64>,
+    pub(super) stamp: FileStamp,
+    pub(super) path: PathBuf,
+}
+
+/// Tells whether a file was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::git) struct FileStamp {
+    len: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+impl FileStamp {
+    pub(in crate::git) fn of(metadata: &fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// `None` if there is no such file.
+    pub(in crate::git) fn read(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
+
+    pub(in crate::git) fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+}
+
+impl Pack {
+    pub(super) fn open(path: &Path, stamp: FileStamp, hash: Kind, max_object_bytes: usize) -> Result<Self, StoreError> {
+        let index_path = path.with_extension("idx");
+        // Applying a delta needs base, result and the deltas of the chain at once.
+        let data = data::File::at(path, hash)
+            .map_err(|error| StoreError::damaged(path.display(), error))?
+            .with_alloc_limit_bytes(Some(max_object_bytes.saturating_mul(4)));
+        let index =
+            index::File::at(&index_path, hash).map_err(|error| StoreError::damaged(index_path.display(), error))?;
+        let count = index.num_objects();
+        if data.num_objects() != count || data.checksum() != index.pack_checksum() {
+            return Err(StoreError::damaged(
+                index_path.display(),
+                "it does not belong to its pack (another number of objects or another checksum)",
+            ));
+        }
+        let mut by_offset: Vec<(u64, u32)> = (0..count)
+            .map(|entry| (index.pack_offset_at_index(entry), entry))
+            .collect();
+        by_offset.sort_unstable();
+        let mut order_of = vec![0; by_offset.len()];
+        let mut index_of = Vec::with_capacity(by_offset.len());
+        let mut offsets = Vec::with_capacity(by_offset.len() + 1);
+        for (order, (offset, entry)) in (0_u32..).zip(by_offset) {
+            order_of[entry as usize] = order;
+            index_of.push(entry);
+            offsets.push(offset);
+        }
+        let end = data.pack_end() as u64;
+        if offsets.last().is_some_and(|last| *last >= end) || offsets.first().is_some_and(|first| *first < 12) {
+            return Err(StoreError::damaged(
+                index_path.display(),
+                "an entry lies outside the pack",
+            ));
+        }
+        offsets.push(end);
+        Ok(Self {
+            data,
+            index,
+            index_of,
+            order_of,
+            offsets,
+            stamp,
+            path: path.to_owned(),
+        })
+    }
+
+    /// How many objects it holds.
+    pub fn object_count(&self) -> u32 {
+        self.index.num_objects()
+    }
+
+    /// The `.pack` file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Entry number, in pack order, of the entry that starts at `offset`.
+    pub(in crate::git) fn order_at_offset(&self, offset: u64) -> Option<u32> {
+        let entries = &self.offsets[..self.offsets.len() - 1];
+        entries
+            .binary_search(&offset)
+            .ok()
+            .and_then(|order| u32::try_from(order).ok())
+    }
+
+    /// Id of the entry with this number in pack order.
+    pub(in crate::git) fn id_at_order(&self, order: u32) -> &oid {
+        self.index.oid_at_index(self.index_of[order as usize])
+    }
+
+    pub(super) fn order_of_id(&self, id: &oid) -> Option<u32> {
+        self.index.lookup(id).map(|entry| self.order_of[entry as usize])
+    }
+}

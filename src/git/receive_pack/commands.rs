@@ -1,0 +1,401 @@
+//! What a push asks for: ref updates, capabilities, shallow boundary and push options.
+//!
+//! A parser over bytes and nothing else: it knows no repository.
+
+use std::io::Read;
+
+use bstr::{BString, ByteSlice};
+use gix::ObjectId;
+use gix::hash::Kind;
+
+use crate::config::GitSettings;
+use crate::git::pkt_line::{Packet, PktError, PktReader, quotable, trim_newline};
+use crate::git::ref_transaction::RefUpdate;
+
+/// What a list of commands may cost.
+#[derive(Clone, Debug)]
+pub struct CommandLimits {
+    /// Ref updates.
+    pub max_commands: usize,
+    /// All lines before the pack, in bytes.
+    pub max_bytes: u64,
+    /// `shallow` lines.
+    pub max_shallows: usize,
+    /// Push options.
+    pub max_options: usize,
+}
+
+impl From<&GitSettings> for CommandLimits {
+    fn from(settings: &GitSettings) -> Self {
+        Self {
+            max_commands: settings.max_commands,
+            max_bytes: settings.max_command_bytes as u64,
+            max_shallows: settings.max_shallows,
+            max_options: settings.max_push_options,
+        }
+    }
+}
+
+/// What the client can do and wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PushCapabilities {
+    /// A report is wanted.
+    pub report_status: bool,
+    /// A report of the second version is wanted.
+    pub report_status_v2: bool,
+    /// Report and messages go over bands.
+    pub side_band_64k: bool,
+    /// No progress is wanted.
+    pub quiet: bool,
+    /// All refs change or none.
+    pub atomic: bool,
+    /// Push options follow the commands.
+    pub push_options: bool,
+    /// How the client calls itself.
+    pub agent: Option<String>,
+    /// What the client calls this session.
+    pub session_id: Option<String>,
+}
+
+/// Everything that comes before the pack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PushCommands {
+    /// The ref updates, in the client's order. Their names are not checked yet.
+    pub updates: Vec<RefUpdate>,
+    /// Commits whose parents the client lacks.
+    pub shallow: Vec<ObjectId>,
+    /// What the client can do.
+    pub capabilities: PushCapabilities,
+    /// The push options; `None` if the client did not offer to send any.
+    pub options: Option<Vec<BString>>,
+}
+
+impl PushCommands {
+    /// Whether a pack follows: only deletions need none.
+    pub fn has_pack(&self) -> bool {
+        self.updates.iter().any(|update| !update.is_delete())
+    }
+}
+
+/// Why the commands cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The framing is broken or too large.
+    #[error(transparent)]
+    Packet(#[from] PktError),
+    /// The request ends before the commands do.
+    #[error("protocol error: the list of ref updates has no end")]
+    Unfinished,
+    /// A line that is no command.
+    #[error("protocol error: expected old/new/ref, got '{0}'")]
+    BadCommand(String),
+    /// A `shallow` line without an id.
+    #[error("protocol error: expected shallow sha, got '{0}'")]
+    BadShallow(String),
+    /// Ids of another hash function.
+    #[error("unsupported object format '{0}': this repository is sha1")]
+    ObjectFormat(String),
+    /// Signed pushes are not offered.
+    #[error("signed pushes are not supported by this server; push without --signed")]
+    Signed,
+    /// Too many of something.
+    #[error("this push has more than {limit} {what}, which is this server's limit ({key}); push in several steps")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+        /// The setting.
+        key: &'static str,
+    },
+}
+
+/// Reads from memory: what [`read`] does, for whole requests and for tests.
+///
+/// # Errors
+/// Any [`CommandError`].
+pub fn parse(request: &[u8], hash: Kind, limits: &CommandLimits) -> Result<PushCommands, CommandError> {
+    let mut commands = PushCommands::default();
+    read(
+        &mut PktReader::new(request, limits.max_bytes),
+        hash,
+        limits,
+        &mut commands,
+    )?;
+    Ok(commands)
+}
+
+/// Reads everything before the pack into `commands`, which has no updates if the client only probes.
+///
+/// After an error `commands` holds what was understood so far, capabilities above all.
+///
+/// # Errors
+/// Any [`CommandError`].
+pub fn read<R: Read>(
+    input: &mut PktReader<R>,
+    hash: Kind,
+    limits: &CommandLimits,
+    commands: &mut PushCommands,
+) -> Result<(), CommandError> {
+    loop {
+        match input.next_packet()? {
+            Some(Packet::Data(line)) => read_line(trim_newline(line), hash, limits, commands)?,
+            Some(Packet::Flush) => break,
+            None if commands.updates.is_empty() => break,
+            None => return Err(CommandError::Unfinished),
+            Some(Packet::Delim | Packet::ResponseEnd) => return Err(CommandError::BadCommand(String::new())),
+        }
+    }
+    if commands.capabilities.push_options && !commands.updates.is_empty() {
+        commands.options = Some(read_options(input, limits)?);
+    }
+    Ok(())
+}
+
+fn read_line(line: &[u8], hash: Kind, limits: &CommandLimits, commands: &mut PushCommands) -> Result<(), CommandError> {
+    if let Some(id) = line.strip_prefix(b"shallow ") {
+        let id = parse_id(id, hash).ok_or_else(|| CommandError::BadShallow(quotable(id)))?;
+        if commands.shallow.len() >= limits.max_shallows {
+            let (what, key) = ("shallow lines", "git.max_shallows");
+            return Err(CommandError::TooMany {
+                what,
+                limit: limits.max_shallows,
+                key,
+            });
+        }
+        commands.shallow.push(id);
+        return Ok(());
+    }
+    let command = match line.split_once_str(b"\0") {
+        Some((command, capabilities)) => {
+            read_capabilities(capabilities, hash, &mut commands.capabilities)?;
+            command
+        }
+        None => line,
+    };
+    if command == b"push-cert" {
+        return Err(CommandError::Signed);
+    }
+    let update = parse_command(command, hash).ok_or_else(|| CommandError::BadCommand(quotable(command)))?;
+    if commands.updates.len() >= limits.max_commands {
+        let (what, key) = ("ref updates", "git.max_commands");
+        return Err(CommandError::TooMany {
+            what,
+            limit: limits.max_commands,
+            key,
+        });
+    }
+    commands.updates.push(update);
+    Ok(())
+}
+
+/// `<old> <new> <ref>`.
+fn parse_command(line: &[u8], hash: Kind) -> Option<RefUpdate> {
+    let len = hash.len_in_hex();
+    let (old, rest) = (line.get(..len)?, line.get(len..)?.strip_prefix(b" ")?);
+    let (new, rest) = (rest.get(..len)?, rest.get(len..)?.strip_prefix(b" ")?);
+    Some(RefUpdate {
+        name: rest.into(),
+        old: parse_id(old, hash)?,
+        new: parse_id(new, hash)?,
+    })
+}
+
+fn parse_id(hex: &[u8], hash: Kind) -> Option<ObjectId> {
+    ObjectId::from_hex(hex).ok().filter(|id| id.kind() == hash)
+}
+
+/// The words after the NUL; unknown ones are passed over.
+fn read_capabilities(words: &[u8], hash: Kind, found: &mut PushCapabilities) -> Result<(), CommandError> {
+    let mut format = None;
+    for word in words.split(|&byte| byte == b' ') {
+        match word {
+            b"report-status" => found.report_status = true,
+            b"report-status-v2" => found.report_status_v2 = true,
+            b"side-band-64k" => found.side_band_64k = true,
+            b"quiet" => found.quiet = true,
+            b"atomic" => found.atomic = true,
+            b"push-options" => found.push_options = true,
+            _ => {
+                if let Some(value) = word.strip_prefix(b"object-format=") {
+                    format = Some(value);
+                } else if let Some(value) = word.strip_prefix(b"agent=") {
+                    found.agent = Some(quotable(value));
+                } else if let Some(value) = word.strip_prefix(b"session-id=") {
+                    found.session_id = Some(quotable(value));
+                }
+            }
+        }
+    }
+    match format {
+        Some(format) if format != hash.to_string().as_bytes() => Err(CommandError::ObjectFormat(quotable(format))),
+        _ => Ok(()),
+    }
+}
+
+fn read_options<R: Read>(input: &mut PktReader<R>, limits: &CommandLimits) -> Result<Vec<BString>, CommandError> {
+    let mut options = Vec::new();
+    loop {
+        match input.next_packet()? {
+            Some(Packet::Data(line)) => {
+                if options.len() >= limits.max_options {
+                    let (what, key) = ("push options", "git.max_push_options");
+                    return Err(CommandError::TooMany {
+                        what,
+                        limit: limits.max_options,
+                        key,
+                    });
+                }
+                options.push(BString::from(trim_newline(line)));
+            }
+            Some(Packet::Flush) => return Ok(options),
+            _ => return Err(CommandError::Unfinished),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "1111111111111111111111111111111111111111";
+    const NEW: &str = "2222222222222222222222222222222222222222";
+    const NULL: &str = "0000000000000000000000000000000000000000";
+
+    fn limits() -> CommandLimits {
+        CommandLimits {
+            max_commands: 3,
+            max_bytes: 100_000,
+            max_shallows: 2,
+            max_options: 2,
+        }
+    }
+
+    fn request(lines: &[&str]) -> Vec<u8> {
+        let mut request = Vec::new();
+        for line in lines {
+            match *line {
+                "0000" => request.extend_from_slice(b"0000"),
+                line => request.extend_from_slice(format!("{:04x}{line}", line.len() + 4).as_bytes()),
+            }
+        }
+        request
+    }
+
+    fn parsed(lines: &[&str]) -> Result<PushCommands, CommandError> {
+        parse(&request(lines), Kind::Sha1, &limits())
+    }
+
+    #[test]
+    fn commands_capabilities_and_options_are_read() {
+        let first = format!(
+            "{OLD} {NEW} refs/heads/a\0 report-status-v2 side-band-64k atomic push-options object-format=sha1 agent=git/2.47.3 x=y\n"
+        );
+        let commands = parsed(&[
+            &format!("shallow {OLD}"),
+            &first,
+            &format!("{NEW} {NULL} refs/tags/t"),
+            "0000",
+            "one",
+            "two words\n",
+            "0000",
+        ])
+        .expect("a sound request");
+
+        assert_eq!(commands.updates.len(), 2);
+        assert_eq!(commands.updates[0].name, "refs/heads/a");
+        assert!(commands.updates[1].is_delete());
+        assert!(commands.has_pack());
+        assert_eq!(commands.shallow.len(), 1);
+        assert_eq!(commands.options, Some(vec!["one".into(), "two words".into()]));
+        let capabilities = &commands.capabilities;
+        assert!(capabilities.report_status_v2 && capabilities.side_band_64k && capabilities.atomic);
+        assert!(!capabilities.report_status && !capabilities.quiet);
+        assert_eq!(capabilities.agent.as_deref(), Some("git/2.47.3"));
+    }
+
+    #[test]
+    fn a_probe_has_no_updates() {
+        assert_eq!(parsed(&["0000"]).expect("a probe"), PushCommands::default());
+        assert_eq!(parsed(&[]).expect("nothing at all"), PushCommands::default());
+    }
+
+    #[test]
+    fn only_deletions_need_no_pack() {
+        let commands = parsed(&[&format!("{OLD} {NULL} refs/heads/a\0"), "0000"]).expect("a sound request");
+        assert!(!commands.has_pack());
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for line in [
+            "hello",
+            "",
+            &format!("{OLD} {NEW}"),
+            &format!("{OLD}  {NEW} refs/heads/a"),
+            &format!("{OLD}{NEW} refs/heads/a"),
+            &format!("{} {NEW} refs/heads/a", &OLD[1..]),
+            &format!("{OLD}1 {NEW} refs/heads/a"),
+            &format!("{} {NEW} refs/heads/a", OLD.replace('1', "g")),
+        ] {
+            assert!(
+                matches!(parsed(&[line, "0000"]), Err(CommandError::BadCommand(_))),
+                "{line}"
+            );
+        }
+        assert!(matches!(
+            parsed(&["shallow x", "0000"]),
+            Err(CommandError::BadShallow(_))
+        ));
+        assert!(matches!(parsed(&["push-cert\0 x", "0000"]), Err(CommandError::Signed)));
+    }
+
+    #[test]
+    fn a_list_without_an_end_is_refused() {
+        let command = format!("{OLD} {NEW} refs/heads/a\0push-options");
+        assert!(matches!(parsed(&[&command]), Err(CommandError::Unfinished)));
+        assert!(matches!(parsed(&[&command, "0000"]), Err(CommandError::Unfinished)));
+        assert!(matches!(
+            parsed(&[&command, "0000", "option"]),
+            Err(CommandError::Unfinished)
+        ));
+    }
+
+    #[test]
+    fn another_hash_function_is_refused() {
+        let line = format!("{OLD} {NEW} refs/heads/a\0report-status object-format=sha256");
+        assert!(matches!(parsed(&[&line, "0000"]), Err(CommandError::ObjectFormat(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = parse(&bytes, Kind::Sha1, &limits());
+        }
+
+        #[test]
+        fn any_lines_are_read_or_refused(lines in proptest::collection::vec("[0-9a-f]{0,42}[ \\x00a-z/=]{0,60}", 0..6)) {
+            let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            lines.push("0000");
+            let _ = parsed(&lines);
+        }
+    }
+
+    #[test]
+    fn too_much_of_anything_is_refused() {
+        let command = format!("{OLD} {NEW} refs/heads/a");
+        let many = vec![command.as_str(); 4];
+        assert!(matches!(parsed(&many), Err(CommandError::TooMany { limit: 3, .. })));
+        let shallow = format!("shallow {OLD}");
+        assert!(matches!(
+            parsed(&[&shallow, &shallow, &shallow]),
+            Err(CommandError::TooMany { limit: 2, .. })
+        ));
+        let first = format!("{command}\0push-options");
+        let options = [&first, "0000", "a", "b", "c", "0000"];
+        assert!(matches!(parsed(&options), Err(CommandError::TooMany { limit: 2, .. })));
+        let long = format!("{command}{}", "x".repeat(60_000));
+        let bytes = parse(&request(&[&long, &long]), Kind::Sha1, &limits());
+        assert!(matches!(bytes, Err(CommandError::Packet(PktError::TooLarge { .. }))));
+    }
+}

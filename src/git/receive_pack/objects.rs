@@ -1,0 +1,377 @@
+//! The objects of a push: into quarantine, checked, and found connected.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use gix::ObjectId;
+
+use super::advertise::alternate_tips;
+use super::serve::{Command, Session};
+use crate::git::connectivity::{Connectivity, ConnectivityError, Ground};
+use crate::git::fault;
+use crate::git::fsck::{Checker, FoundBlob, Rules};
+use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, disk_hint, index_pack};
+use crate::git::object_store::{ObjectKind, ObjectStore, Reader, StoreError};
+use crate::git::quarantine::Quarantine;
+use crate::git::refs::Head;
+use crate::git::work::Stopped;
+
+/// Memory for delta bases while thin packs are completed, in bytes.
+const BASE_CACHE_BYTES: usize = 16 << 20;
+
+/// Largest `.gitmodules` that is read, in bytes.
+const GITMODULES_MAX_BYTES: u64 = 100 << 20;
+
+/// Largest list of objects to pass over, in bytes.
+const SKIP_LIST_MAX_BYTES: u64 = 64 << 20;
+
+/// Most of an unwanted pack that is read away so that the client hears why, in bytes.
+const DRAIN_MAX_BYTES: u64 = 4 << 30;
+
+/// Bytes read away at once.
+const DRAIN_BUFFER_BYTES: usize = 64 << 10;
+
+/// Objects of a push that wait to be accepted.
+pub(super) struct Pushed {
+    /// Where they wait.
+    pub quarantine: Quarantine,
+    /// The pack; `None` if it had no objects.
+    pub pack: Option<IndexedPack>,
+    /// The repository's objects and these.
+    pub objects: Arc<ObjectStore>,
+}
+
+/// Why the pack of a push was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnpackError {
+    /// It is damaged, too large, or incomplete.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// Objects in it are refused.
+    #[error("{count} objects of this push are refused, among them {first}")]
+    Refused {
+        /// How many problems.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// The disk failed.
+    #[error("the objects of this push could not be stored{}", disk_hint(.0))]
+    Disk(#[source] io::Error),
+    /// What was stored cannot be read.
+    #[error("the objects of this push could not be read back")]
+    Store(#[source] StoreError),
+    /// The work was stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Notes when the stream has come to its end: from then on the client listens.
+struct Watched<'a> {
+    inner: &'a mut dyn Read,
+    is_at_end: &'a Cell<bool>,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        if read == 0 && !buffer.is_empty() {
+            self.is_at_end.set(true);
+        }
+        Ok(read)
+    }
+}
+
+impl Session<'_> {
+    /// Takes the pack into quarantine and checks its objects.
+    pub(super) fn unpack(&self, input: &mut dyn Read) -> Result<Pushed, UnpackError> {
+        let objects_dir = self.repository.objects_dir();
+        let quarantine = Quarantine::new(&objects_dir).map_err(UnpackError::Disk)?;
+        let mut checker = self.checker();
+        let pack = self.take_in(input, &quarantine, checker.as_mut())?;
+        let objects = match &pack {
+            None => self.snapshot.objects.clone(),
+            Some(_) => self.open_with(&quarantine).map_err(UnpackError::Store)?,
+        };
+        if let Some(checker) = &mut checker {
+            self.finish_checks(checker, &objects)?;
+        }
+        Ok(Pushed {
+            quarantine,
+            pack,
+            objects,
+        })
+    }
+
+    fn take_in(
+        &self,
+        input: &mut dyn Read,
+        quarantine: &Quarantine,
+        checker: Option<&mut Checker>,
+    ) -> Result<Option<IndexedPack>, UnpackError> {
+        let is_at_end = Cell::new(false);
+        let mut input = Watched {
+            inner: input,
+            is_at_end: &is_at_end,
+        };
+        let mut tick = || {
+            // Most clients send all before they read a word.
+            if is_at_end.get() {
+                self.tick()
+            } else {
+                self.options.work.check()
+            }
+        };
+        let mut limits = IndexLimits::of_push(self.options.limits);
+        if let Some(own @ 1..) = self.snapshot.config.max_input_bytes {
+            let given = limits.max_pack_bytes;
+            limits.max_pack_bytes = if given == 0 { own } else { own.min(given) };
+        }
+        let limit_bytes = self.options.limits.max_in_memory_bytes;
+        let too_large = Cell::new(None);
+        let mut reader = self.snapshot.objects.reader(BASE_CACHE_BYTES);
+        let mut find_base = |id: &ObjectId| {
+            match base(&mut reader, id, limit_bytes) {
+                Ok(Some(Base::Found(kind, data))) => return Some((kind, data)),
+                Ok(Some(Base::TooLarge(size_bytes))) => {
+                    too_large.set(Some(size_bytes));
+                    return None;
+                }
+                Ok(None) | Err(_) => {}
+            }
+            // Stock git may have packed it anew since this push began.
+            let newer = self.repository.reload().ok()?;
+            let mut reader = newer.objects.reader(BASE_CACHE_BYTES);
+            match base(&mut reader, id, limit_bytes).ok().flatten()? {
+                Base::Found(kind, data) => Some((kind, data)),
+                Base::TooLarge(size_bytes) => {
+                    too_large.set(Some(size_bytes));
+                    None
+                }
+            }
+        };
+        let (folder, hash) = (quarantine.pack_folder(), self.snapshot.hash());
+        let taken = match checker {
+            Some(checker) => index_pack(&mut input, &folder, hash, &limits, &mut find_base, checker, &mut tick),
+            None => index_pack(&mut input, &folder, hash, &limits, &mut find_base, &mut (), &mut tick),
+        };
+        if taken.is_err() && !is_at_end.get() {
+            drain(&mut input, &mut tick)?;
+        }
+        match (taken, too_large.get()) {
+            (Err(IndexError::Unresolved { .. }), Some(size_bytes)) => Err(IndexError::TooLargeForMemory {
+                size_bytes,
+                limit_bytes,
+            }
+            .into()),
+            (taken, _) => Ok(taken?),
+        }
+    }
+
+    /// The rules objects are checked by; `None` if they are not checked.
+    ///
+    /// A repository's config may make the check stricter; looser only where it is trusted.
+    fn checker(&self) -> Option<Checker> {
+        let config = &self.snapshot.config;
+        let is_trusted = self.options.trust_hooks;
+        let mut rules = match config.fsck_objects {
+            Some(true) => Rules::strict(),
+            Some(false) if is_trusted => return None,
+            _ if self.options.limits.fsck_objects => Rules::default(),
+            _ => return None,
+        };
+        for (message, severity) in &config.fsck_severities {
+            if message == "skiplist" {
+                if is_trusted {
+                    self.read_skip_list(&mut rules, severity);
+                }
+            } else if (is_trusted || severity.starts_with("error")) && !rules.set(message, severity) {
+                tracing::warn!(%message, %severity, "an unknown receive.fsck setting is passed over");
+            }
+        }
+        Some(Checker::new(Arc::new(rules)))
+    }
+
+    fn read_skip_list(&self, rules: &mut Rules, path: &str) {
+        let path = self.repository.path().join(path);
+        let mut list = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(SKIP_LIST_MAX_BYTES).read_to_end(&mut list));
+        match read {
+            Ok(_) => rules.skip(&list),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "receive.fsck.skipList cannot be read"),
+        }
+    }
+
+    /// Reads what trees named, shows what was found, and decides.
+    fn finish_checks(&self, checker: &mut Checker, objects: &ObjectStore) -> Result<(), UnpackError> {
+        let mut reader = objects.reader(BASE_CACHE_BYTES);
+        let mut buffer = Vec::new();
+        checker.finish(&mut |id| match reader.header(id) {
+            Ok(Some((ObjectKind::Blob, size))) if size > GITMODULES_MAX_BYTES => FoundBlob::TooLarge,
+            Ok(Some((ObjectKind::Blob, _))) => match reader.read(id, &mut buffer) {
+                Ok(Some(blob)) => FoundBlob::Content(blob.data.to_vec()),
+                _ => FoundBlob::Missing,
+            },
+            Ok(Some(_)) => FoundBlob::NotABlob,
+            _ => FoundBlob::Missing,
+        });
+        for problem in checker.problems() {
+            self.say(&problem.to_string());
+        }
+        match checker.problems().first() {
+            Some(first) if first.is_error => Err(UnpackError::Refused {
+                count: checker.error_count(),
+                first: first.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The repository's objects and those in quarantine.
+    fn open_with(&self, quarantine: &Quarantine) -> Result<Arc<ObjectStore>, StoreError> {
+        if fault::is_on("no-quarantine") {
+            return ObjectStore::open(
+                &self.repository.objects_dir(),
+                self.snapshot.hash(),
+                &[],
+                Some(&self.snapshot.objects),
+                self.max_object_bytes(),
+            )
+            .map(Arc::new);
+        }
+        ObjectStore::open(
+            &self.repository.objects_dir(),
+            self.snapshot.hash(),
+            &[quarantine.folder().to_owned()],
+            Some(&self.snapshot.objects),
+            self.max_object_bytes(),
+        )
+        .map(Arc::new)
+    }
+
+    fn max_object_bytes(&self) -> usize {
+        usize::try_from(self.options.limits.max_in_memory_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Refuses the commands whose new values are not complete here. Returns what the repository's
+    /// shallow boundary must take over for the others.
+    pub(super) fn check_connectivity(
+        &self,
+        commands: &mut [Command],
+        pushed: &Pushed,
+    ) -> Result<Vec<ObjectId>, Stopped> {
+        let snapshot = &self.snapshot;
+        let mut tips: HashSet<ObjectId> = alternate_tips(&snapshot.objects).into_iter().collect();
+        for known in snapshot.refs.all() {
+            tips.insert(known.target);
+            tips.extend(known.peeled);
+        }
+        if let Head::Detached(id) = snapshot.refs.head() {
+            tips.insert(*id);
+        }
+        let quarantine = pushed.pack.as_ref().map(|pack| (&*pack.folder, &*pack.kinds));
+        let ground = Ground {
+            objects: &pushed.objects,
+            quarantine,
+            tips,
+            own_shallow: &snapshot.shallow,
+            client_shallow: &self.commands.shallow,
+        };
+        let mut connectivity = Connectivity::new(&ground);
+        let mut tick = || self.tick();
+        let is_open = |command: &Command| !command.is_refused() && !command.update.is_delete();
+        let all: Vec<ObjectId> = commands
+            .iter()
+            .filter(|command| is_open(command))
+            .map(|command| command.update.new)
+            .collect();
+        match connectivity.check(&all, &mut tick) {
+            Ok(boundary) if boundary.is_empty() => {
+                if connectivity.lacks_empty_tree() {
+                    self.add_empty_tree(commands, pushed);
+                }
+                return Ok(Vec::new());
+            }
+            Err(ConnectivityError::Stopped(stopped)) => return Err(stopped),
+            _ => {}
+        }
+        // Something is missing, or only beyond a shallow boundary: one by one.
+        let is_shallow_allowed = snapshot.config.shallow_update == Some(true);
+        let mut connectivity = Connectivity::new(&ground);
+        let mut taken_over = Vec::new();
+        let mut lacks_empty_tree = false;
+        for command in commands.iter_mut().filter(|command| is_open(command)) {
+            match connectivity.check(&[command.update.new], &mut tick) {
+                Ok(boundary) if boundary.is_empty() => {}
+                Ok(boundary) if is_shallow_allowed => taken_over.extend(boundary),
+                Ok(_) => {
+                    command.refuse("shallow update not allowed");
+                    lacks_empty_tree |= connectivity.lacks_empty_tree();
+                    // What it proved stands on a boundary that is not taken over.
+                    connectivity = Connectivity::new(&ground);
+                }
+                Err(ConnectivityError::Stopped(stopped)) => return Err(stopped),
+                Err(error) => {
+                    self.say(&format!("error: {} cannot be updated: {error}", command.update.name));
+                    command.refuse("missing necessary objects");
+                }
+            }
+        }
+        if lacks_empty_tree || connectivity.lacks_empty_tree() {
+            self.add_empty_tree(commands, pushed);
+        }
+        Ok(taken_over)
+    }
+
+    fn add_empty_tree(&self, commands: &mut [Command], pushed: &Pushed) {
+        if let Err(error) = pushed.quarantine.add_empty_tree(self.snapshot.hash()) {
+            tracing::error!(repository = %self.repository.path().display(), %error, "the empty tree cannot be stored");
+            commands
+                .iter_mut()
+                .for_each(|command| command.refuse("missing necessary objects"));
+        }
+    }
+}
+
+/// An object that a thin pack builds on.
+enum Base {
+    /// Its kind and content.
+    Found(ObjectKind, Vec<u8>),
+    /// It may not be held in memory; its size in bytes.
+    TooLarge(u64),
+}
+
+/// Reads what a thin pack builds on, unless it is larger than may be held in memory.
+fn base(reader: &mut Reader<'_>, id: &ObjectId, limit_bytes: u64) -> Result<Option<Base>, StoreError> {
+    match reader.header(id)? {
+        None => return Ok(None),
+        Some((_, size)) if size > limit_bytes => return Ok(Some(Base::TooLarge(size))),
+        Some(_) => {}
+    }
+    let mut buffer = Vec::new();
+    let Some(object) = reader.read(id, &mut buffer)? else {
+        return Ok(None);
+    };
+    let (kind, len) = (object.kind, object.data.len());
+    buffer.truncate(len);
+    Ok(Some(Base::Found(kind, buffer)))
+}
+
+/// Reads an unwanted pack away, so that the client comes to read why it is unwanted.
+pub(super) fn drain(input: &mut dyn Read, tick: &mut dyn FnMut() -> Result<(), Stopped>) -> Result<(), Stopped> {
+    let mut buffer = vec![0; DRAIN_BUFFER_BYTES];
+    let mut left = DRAIN_MAX_BYTES;
+    while left > 0 {
+        tick()?;
+        match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => left = left.saturating_sub(read as u64),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nobody is there to be told.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,658 @@
+//! One push from its first line to its report.
+
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bstr::BString;
+use gix::ObjectId;
+
+use super::channel::Channel;
+use super::commands::{self, CommandLimits, PushCommands};
+use super::objects::{Pushed, UnpackError, drain};
+use super::report::report;
+use super::rules;
+use super::{
+    GateError, Outcome, PushGate, PushRequest, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate, now_secs,
+    with_ref_store,
+};
+use crate::git::fault;
+use crate::git::hooks::{HookCall, Hooks};
+use crate::git::index_pack::IndexError;
+use crate::git::pkt_line::PktReader;
+use crate::git::quarantine::{KeptPacks, Quarantine};
+use crate::git::ref_transaction::{Observer, ReflogIdentity, add_shallow, compare};
+use crate::git::snapshot::{Repository, Snapshot};
+use crate::git::walk::WalkError;
+use crate::git::work::Stopped;
+
+/// Said where the reason is none of the client's business.
+const BROKEN_REPOSITORY: &str =
+    "this repository cannot be read right now; the reason is in the server's log, ask its administrator";
+
+/// How often a waiting client is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// One update on its way.
+pub(super) struct Command {
+    /// What is asked for.
+    pub update: RefUpdate,
+    /// Why it is refused.
+    pub refused: Option<String>,
+    /// It needs nothing done, and is no event.
+    pub is_done: bool,
+}
+
+impl Command {
+    pub fn new(update: RefUpdate) -> Self {
+        Self {
+            update,
+            refused: None,
+            is_done: false,
+        }
+    }
+
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Refuses it, unless it is refused already.
+    pub fn refuse(&mut self, reason: impl Into<String>) {
+        self.refused.get_or_insert(reason.into());
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_refused() && !self.is_done
+    }
+}
+
+/// What the steps of one push share.
+pub(super) struct Session<'a> {
+    pub repository: &'a Repository,
+    pub options: &'a ReceiveOptions<'a>,
+    pub snapshot: Arc<Snapshot>,
+    pub commands: &'a PushCommands,
+    channel: RefCell<Channel<'a>>,
+    hooks: Hooks,
+}
+
+/// Deals with one `POST git-receive-pack`, whose body, inflated, is `input`.
+///
+/// Refusals are told to the client in the report and are no errors here. A body of nothing but a
+/// flush is a probe: it is answered with nothing and leaves no trace.
+///
+/// # Errors
+/// [`ReceiveError`], for the log; the client was told what it may know.
+pub fn serve(
+    repository: &Repository,
+    options: &ReceiveOptions<'_>,
+    gate: &mut dyn PushGate,
+    input: &mut dyn Read,
+    out: &mut dyn Write,
+) -> Result<ReceiveStats, ReceiveError> {
+    let mut commands = PushCommands::default();
+    let mut tick = || options.work.check();
+    let snapshot = match repository.snapshot() {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            drain(input, &mut tick)?;
+            Channel::new(out, &commands.capabilities, None).fatal(BROKEN_REPOSITORY)?;
+            return Err(error.into());
+        }
+    };
+    let limits = CommandLimits::from(options.limits);
+    let mut reader = PktReader::new(input, limits.max_bytes);
+    let read = commands::read(&mut reader, snapshot.hash(), &limits, &mut commands);
+    let mut input = reader.into_rest();
+    if let Err(error) = read {
+        drain(&mut input, &mut tick)?;
+        Channel::new(out, &commands.capabilities, None).fatal(&error.to_string())?;
+        return Err(error.into());
+    }
+    if commands.updates.is_empty() {
+        return Ok(ReceiveStats::default());
+    }
+    fault::point("after-commands");
+    let every_secs = snapshot
+        .config
+        .receive_keep_alive_secs
+        .unwrap_or(options.limits.keep_alive_secs);
+    let keep_alive = Some(Duration::from_secs(every_secs)).filter(|every| !every.is_zero());
+    let session = Session {
+        repository,
+        options,
+        hooks: hooks(repository, options, &snapshot, &commands),
+        channel: RefCell::new(Channel::new(out, &commands.capabilities, keep_alive)),
+        commands: &commands,
+        snapshot,
+    };
+    session.run(gate, &mut input)
+}
+
+/// How the hooks of this push are run.
+fn hooks(repository: &Repository, options: &ReceiveOptions<'_>, snapshot: &Snapshot, commands: &PushCommands) -> Hooks {
+    let pusher = &options.pusher;
+    let mut environment: Vec<(OsString, OsString)> = [
+        ("REMOTE_USER", pusher.name.clone()),
+        ("REMOTE_ADDR", pusher.address.clone()),
+        ("GIT_PUSHER", pusher.name.clone()),
+        ("GIT_COMMITTER_NAME", pusher.name.clone()),
+        ("GIT_COMMITTER_EMAIL", pusher.email()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.into(), value.into()))
+    .collect();
+    if let Some(values) = &commands.options {
+        environment.push(("GIT_PUSH_OPTION_COUNT".into(), values.len().to_string().into()));
+        environment.extend(values.iter().enumerate().map(|(n, value)| {
+            // What C would not take for a value is cut off as C would do it.
+            let value = value.split(|&byte| byte == 0).next().unwrap_or_default();
+            (
+                format!("GIT_PUSH_OPTION_{n}").into(),
+                OsStr::from_bytes(value).to_owned(),
+            )
+        }));
+    }
+    environment.extend(options.hook_env.iter().map(|(name, value)| (name.into(), value.into())));
+    let own = || repository.path().join("hooks");
+    let folder = options.trust_hooks.then(|| match &snapshot.config.hooks_path {
+        Some(path) => repository.path().join(path),
+        None => own(),
+    });
+    Hooks {
+        folder,
+        git_dir: repository.path().to_owned(),
+        environment,
+        timeout: Duration::from_secs(options.limits.hook_timeout_secs),
+        max_output_bytes: options.limits.max_hook_output_bytes,
+    }
+}
+
+impl Session<'_> {
+    fn run(&self, gate: &mut dyn PushGate, input: &mut dyn Read) -> Result<ReceiveStats, ReceiveError> {
+        let mut commands: Vec<Command> = self.commands.updates.iter().cloned().map(Command::new).collect();
+        let mut stats = ReceiveStats {
+            agent: self.commands.capabilities.agent.clone(),
+            session_id: self.commands.capabilities.session_id.clone(),
+            ..ReceiveStats::default()
+        };
+        let carried = self.carry(&mut commands, gate, input, &mut stats);
+        if let Err(stopped) = carried {
+            if !matches!(stopped, Stopped::CpuBudget { .. }) {
+                return Err(stopped.into());
+            }
+            for command in &mut commands {
+                command.refuse(stopped.to_string());
+            }
+        }
+        fault::point("before-report");
+        let capabilities = &self.commands.capabilities;
+        let report = report(capabilities, stats.unpack_error.as_deref(), &commands)?;
+        self.channel.borrow_mut().finish(&report)?;
+        stats.outcomes = commands
+            .into_iter()
+            .map(|command| Outcome {
+                update: command.update,
+                refused: command.refused,
+            })
+            .collect();
+        Ok(stats)
+    }
+
+    /// Carries the push through, as far as nothing speaks against it.
+    fn carry(
+        &self,
+        commands: &mut [Command],
+        gate: &mut dyn PushGate,
+        input: &mut dyn Read,
+        stats: &mut ReceiveStats,
+    ) -> Result<(), Stopped> {
+        let config = &self.snapshot.config;
+        self.say_all(rules::check_names(
+            commands,
+            config,
+            self.options.limits.max_ref_name_bytes,
+        ));
+        self.check_missing(commands);
+        let pushed = if !self.commands.has_pack() {
+            None
+        } else if commands.iter().all(Command::is_refused) {
+            drain(input, &mut || self.options.work.check())?;
+            None
+        } else {
+            match self.unpack(input) {
+                Ok(pushed) => Some(pushed),
+                Err(error) => return self.fail_unpack(error, commands, stats),
+            }
+        };
+        if let Some(pack) = pushed.as_ref().and_then(|pushed| pushed.pack.as_ref()) {
+            (stats.objects, stats.completed, stats.pack_bytes) = (pack.objects, pack.completed, pack.bytes);
+        }
+        let boundary = match &pushed {
+            Some(pushed) => self.check_connectivity(commands, pushed)?,
+            None => Vec::new(),
+        };
+        self.check_rules(commands, gate, pushed.as_ref())?;
+        self.say_all(rules::check_aliases(commands, &self.snapshot.refs));
+        if self.commands.capabilities.atomic && commands.iter().any(Command::is_refused) {
+            commands
+                .iter_mut()
+                .for_each(|command| command.refuse("atomic push failure"));
+        }
+        self.check_old_values(commands);
+        if !commands.iter().any(Command::is_open) {
+            return Ok(());
+        }
+        // The last moment at which a client that went away ends the push.
+        self.tick()?;
+        self.move_in(commands, gate, pushed.map(|pushed| pushed.quarantine), &boundary);
+        Ok(())
+    }
+
+    /// A deletion of what does not exist is a success without an effect; one of a ref that cannot be
+    /// told of, because it is broken, takes it as it is.
+    fn check_missing(&self, commands: &mut [Command]) {
+        let objects = &self.snapshot.objects;
+        let is_missing = |command: &&mut Command| {
+            command.update.is_delete() && !objects.contains(&command.update.old) && !command.is_refused()
+        };
+        let missing: Vec<&mut Command> = commands.iter_mut().filter(is_missing).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update.name)));
+        for (command, value) in missing.into_iter().zip(values) {
+            match value {
+                Some(value) if value.is_null() => {
+                    self.say("warning: deleting a non-existent ref");
+                    if self.stands_in_a_folder(&command.update.name) {
+                        command.refuse("refname conflict");
+                    }
+                    command.is_done = true;
+                }
+                Some(value) if command.update.old.is_null() || !objects.contains(&value) => {
+                    self.say("warning: allowing deletion of corrupt ref");
+                    command.update.old = value;
+                }
+                // It is compared like any other.
+                _ => {}
+            }
+        }
+    }
+
+    /// Refuses what believes in an old value that is no longer true while nothing has moved in yet, so
+    /// that nothing stays of it. What counts is compared again under the locks.
+    fn check_old_values(&self, commands: &mut [Command]) {
+        let is_atomic = self.commands.capabilities.atomic;
+        let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_open()).collect();
+        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update.name)));
+        let mut is_broken = false;
+        for (command, value) in open.iter_mut().zip(values) {
+            let RefUpdate { name, old, .. } = &command.update;
+            if let Some(Err(error)) = value.map(|value| compare(name, value, *old)) {
+                self.say(&format!("error: {error}"));
+                is_broken = true;
+                if !is_atomic {
+                    command.refuse(error.reason());
+                }
+            }
+        }
+        if is_broken && is_atomic {
+            open.into_iter()
+                .for_each(|command| command.refuse("atomic transaction failed"));
+        }
+    }
+
+    /// Whether refs lie below `name`, or one above it: then it cannot exist.
+    fn stands_in_a_folder(&self, name: &BString) -> bool {
+        let refs = &self.snapshot.refs;
+        let above = name
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| **byte == b'/')
+            .map(|(at, _)| &name[..at]);
+        let folder = [name.as_slice(), b"/"].concat();
+        !refs.with_prefix(&folder).is_empty() || above.into_iter().any(|above| refs.find(above.into()).is_some())
+    }
+
+    fn fail_unpack(
+        &self,
+        error: UnpackError,
+        commands: &mut [Command],
+        stats: &mut ReceiveStats,
+    ) -> Result<(), Stopped> {
+        let error = match error {
+            UnpackError::Stopped(stopped) | UnpackError::Index(IndexError::Stopped(stopped))
+                if !matches!(stopped, Stopped::CpuBudget { .. }) =>
+            {
+                return Err(stopped);
+            }
+            error => error,
+        };
+        if let UnpackError::Disk(_) | UnpackError::Store(_) | UnpackError::Index(IndexError::Write(_)) = &error {
+            tracing::error!(repository = %self.repository.path().display(), error = &error as &dyn std::error::Error,
+                "a push could not be stored");
+        }
+        let sentence = error.to_string();
+        self.say(&format!("error: {sentence}"));
+        stats.unpack_error = Some(sentence);
+        commands.iter_mut().for_each(|command| {
+            command.refused = Some("unpacker error".into());
+        });
+        Ok(())
+    }
+
+    /// Git's rules, the server's, then those of the hooks.
+    fn check_rules(
+        &self,
+        commands: &mut [Command],
+        gate: &mut dyn PushGate,
+        pushed: Option<&Pushed>,
+    ) -> Result<(), Stopped> {
+        let objects = pushed.map_or(&self.snapshot.objects, |pushed| &pushed.objects);
+        match rules::check_values(commands, &self.snapshot, objects, &mut || self.tick()) {
+            Ok(messages) => self.say_all(messages),
+            Err(WalkError::Stopped(stopped)) => return Err(stopped),
+            Err(error) => {
+                tracing::error!(repository = %self.repository.path().display(), %error, "a push cannot be judged");
+                commands.iter_mut().for_each(|command| command.refuse("bad ref"));
+            }
+        }
+        let quarantine = pushed.map(|pushed| pushed.quarantine.folder());
+        let open: Vec<usize> = (0..commands.len()).filter(|&n| commands[n].is_open()).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let updates: Vec<RefUpdate> = open.iter().map(|&n| commands[n].update.clone()).collect();
+        let objects_dir = self.repository.objects_dir();
+        let request = PushRequest {
+            updates: &updates,
+            options: self.commands.options.as_deref().unwrap_or_default(),
+            atomic: self.commands.capabilities.atomic,
+            objects,
+            quarantine: quarantine.unwrap_or(&objects_dir),
+        };
+        match gate.check(&request) {
+            Ok(verdicts) => {
+                for (&n, verdict) in open.iter().zip(verdicts) {
+                    if let Some(sentence) = verdict {
+                        commands[n].refuse(sentence);
+                    }
+                }
+            }
+            Err(GateError(sentence)) => open.iter().for_each(|&n| commands[n].refuse(sentence.clone())),
+        }
+        self.run_pre_receive(commands, quarantine)?;
+        self.run_update(commands, quarantine)
+    }
+
+    fn run_pre_receive(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
+        if !commands.iter().any(Command::is_open) || !self.hooks.has("pre-receive") {
+            return Ok(());
+        }
+        let input = lines(commands.iter().map(|command| &command.update));
+        let call = HookCall {
+            name: "pre-receive",
+            args: &[],
+            input,
+            quarantine,
+        };
+        if !self.run_hook(call, &mut || self.tick())? {
+            commands
+                .iter_mut()
+                .for_each(|command| command.refuse("pre-receive hook declined"));
+        }
+        Ok(())
+    }
+
+    fn run_update(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
+        if !self.hooks.has("update") {
+            return Ok(());
+        }
+        let is_atomic = self.commands.capabilities.atomic;
+        for command in commands.iter_mut() {
+            if is_atomic && command.is_refused() {
+                break;
+            }
+            if !command.is_open() {
+                continue;
+            }
+            let update = &command.update;
+            let (old, new) = (update.old.to_string(), update.new.to_string());
+            let args = [OsStr::from_bytes(&update.name), OsStr::new(&old), OsStr::new(&new)];
+            let call = HookCall {
+                name: "update",
+                args: &args,
+                input: Vec::new(),
+                quarantine,
+            };
+            if !self.run_hook(call, &mut || self.tick())? {
+                self.say(&format!("error: hook declined to update {}", update.name));
+                command.refuse("hook declined");
+                if is_atomic {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Objects in, row, refs, row, hooks. From here on the client no longer matters.
+    fn move_in(
+        &self,
+        commands: &mut [Command],
+        gate: &mut dyn PushGate,
+        quarantine: Option<Quarantine>,
+        boundary: &[ObjectId],
+    ) {
+        let refuse_all = |commands: &mut [Command], reason: &str| {
+            commands
+                .iter_mut()
+                .filter(|command| command.is_open())
+                .for_each(|command| command.refuse(reason));
+        };
+        let kept = match quarantine.map(|quarantine| self.migrate(quarantine)).transpose() {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(repository = %self.repository.path().display(), %error, "pushed objects cannot move in");
+                return refuse_all(commands, "unable to migrate objects to permanent storage");
+            }
+        };
+        let open: Vec<usize> = (0..commands.len()).filter(|&n| commands[n].is_open()).collect();
+        let updates: Vec<RefUpdate> = open.iter().map(|&n| commands[n].update.clone()).collect();
+        let is_atomic = self.commands.capabilities.atomic;
+        if let Err(GateError(sentence)) = gate.begin(&updates, is_atomic) {
+            return refuse_all(commands, &sentence);
+        }
+        fault::point("after-push-row");
+        let shallow = if boundary.is_empty() {
+            Ok(())
+        } else {
+            add_shallow(self.repository.path(), boundary)
+        };
+        let results = match shallow {
+            Ok(()) => {
+                let mut observer = TransactionHook { session: self };
+                self.with_refs(|store| store.apply(&updates, is_atomic, &mut observer))
+                    .into_iter()
+                    .map(|result| result.map_err(|error| (error.reason(), Some(error.to_string()))))
+                    .collect()
+            }
+            Err(error) => {
+                tracing::error!(repository = %self.repository.path().display(), %error, "the shallow file cannot be written");
+                updates.iter().map(|_| Err(("shallow error", None))).collect::<Vec<_>>()
+            }
+        };
+        // Refs name the objects now.
+        drop(kept);
+        let is_broken = is_atomic && results.iter().any(Result::is_err);
+        for (&n, result) in open.iter().zip(&results) {
+            if let Err((reason, detail)) = result {
+                if let Some(detail) = detail.as_ref().filter(|_| *reason != "atomic transaction failed") {
+                    self.say(&format!("error: {detail}"));
+                }
+                let is_declined = *reason == "hook declined";
+                commands[n].refuse(if is_broken && !is_declined {
+                    "atomic transaction failed"
+                } else {
+                    reason
+                });
+            }
+        }
+        let outcomes: Vec<(RefUpdate, bool)> = updates
+            .into_iter()
+            .zip(&results)
+            .map(|(update, result)| (update, result.is_ok()))
+            .collect();
+        match gate.finish(&outcomes) {
+            Ok(lines) => lines.iter().for_each(|line| self.say(line)),
+            Err(GateError(sentence)) => self.say(&format!("warning: {sentence}")),
+        }
+        self.run_post_hooks(&outcomes);
+    }
+
+    /// Moves the objects in while the client is kept waiting: a large pack takes its time to reach
+    /// the disk.
+    fn migrate(&self, quarantine: Quarantine) -> io::Result<KeptPacks> {
+        std::thread::scope(|scope| {
+            let (done, is_done) = mpsc::channel::<()>();
+            let moving = scope.spawn(move || {
+                let result = quarantine.migrate_kept();
+                drop(done);
+                result
+            });
+            while let Err(mpsc::RecvTimeoutError::Timeout) = is_done.recv_timeout(LOOK_EVERY) {
+                self.channel.borrow_mut().keep_alive();
+            }
+            moving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn run_post_hooks(&self, outcomes: &[(RefUpdate, bool)]) {
+        let done: Vec<&RefUpdate> = outcomes
+            .iter()
+            .filter(|(_, is_done)| *is_done)
+            .map(|(update, _)| update)
+            .collect();
+        if done.is_empty() {
+            return;
+        }
+        let mut tick = || {
+            self.channel.borrow_mut().keep_alive();
+            Ok(())
+        };
+        let input = lines(done.iter().copied());
+        let call = HookCall {
+            name: "post-receive",
+            args: &[],
+            input,
+            quarantine: None,
+        };
+        // It is done whatever they say.
+        let _ = self.run_hook(call, &mut tick);
+        let args: Vec<&OsStr> = done.iter().map(|update| OsStr::from_bytes(&update.name)).collect();
+        let call = HookCall {
+            name: "post-update",
+            args: &args,
+            input: Vec::new(),
+            quarantine: None,
+        };
+        let _ = self.run_hook(call, &mut tick);
+    }
+
+    /// Runs a hook; tells whether it agreed.
+    fn run_hook(&self, call: HookCall<'_>, tick: &mut dyn FnMut() -> Result<(), Stopped>) -> Result<bool, Stopped> {
+        let mut output = |text: &[u8]| {
+            self.channel.borrow_mut().message(text);
+            Ok(())
+        };
+        Ok(self.hooks.run(call, &mut output, tick)?.is_agreed())
+    }
+
+    fn with_refs<R>(&self, run: impl FnOnce(&crate::git::ref_transaction::RefStore<'_>) -> R) -> R {
+        let pusher = &self.options.pusher;
+        let identity = ReflogIdentity {
+            name: pusher.name.clone(),
+            email: pusher.email(),
+            at_secs: now_secs(),
+        };
+        // Tags that came with this push are in a newer snapshot.
+        let snapshot = self.repository.snapshot().unwrap_or_else(|_| self.snapshot.clone());
+        with_ref_store(self.repository.path(), &snapshot, &identity, run)
+    }
+
+    /// Shows one line to the person who pushes.
+    pub(super) fn say(&self, text: &str) {
+        self.channel.borrow_mut().line(text);
+    }
+
+    fn say_all(&self, texts: Vec<String>) {
+        texts.iter().for_each(|text| self.say(text));
+    }
+
+    /// Keeps the client waiting, unless it is gone or the budget is used up.
+    pub(super) fn tick(&self) -> Result<(), Stopped> {
+        self.options.work.check()?;
+        let mut channel = self.channel.borrow_mut();
+        channel.keep_alive();
+        channel.check()
+    }
+}
+
+/// `<old> <new> <ref>` lines, as hooks read them.
+fn lines<'u>(updates: impl Iterator<Item = &'u RefUpdate>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for update in updates {
+        text.extend_from_slice(format!("{} {} ", update.old, update.new).as_bytes());
+        text.extend_from_slice(&update.name);
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Runs the hook `reference-transaction`.
+struct TransactionHook<'s, 'a> {
+    session: &'s Session<'a>,
+}
+
+impl TransactionHook<'_, '_> {
+    fn run(&self, state: &str, updates: &[&RefUpdate]) -> bool {
+        if !self.session.hooks.has("reference-transaction") {
+            return true;
+        }
+        let input = lines(updates.iter().copied());
+        let args = [OsStr::new(state)];
+        let call = HookCall {
+            name: "reference-transaction",
+            args: &args,
+            input,
+            quarantine: None,
+        };
+        let mut tick = || {
+            self.session.channel.borrow_mut().keep_alive();
+            Ok(())
+        };
+        self.session.run_hook(call, &mut tick).unwrap_or(false)
+    }
+}
+
+impl Observer for TransactionHook<'_, '_> {
+    fn prepared(&mut self, updates: &[&RefUpdate]) -> Result<(), String> {
+        if self.run("prepared", updates) {
+            return Ok(());
+        }
+        Err("in 'prepared' phase, update aborted by the reference-transaction hook".into())
+    }
+
+    fn committed(&mut self, updates: &[&RefUpdate]) {
+        self.run("committed", updates);
+    }
+
+    fn aborted(&mut self, updates: &[&RefUpdate]) {
+        self.run("aborted", updates);
+    }
+}

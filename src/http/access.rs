@@ -1,0 +1,202 @@
+//! Sign-in, repository and right in one step.
+//!
+//! A handler that touches a repository names one of these extractors in its signature; when it
+//! runs, the caller is known, the repository found and the right checked. No byte of a body has
+//! been read by then, so that a client that waits with `Expect: 100-continue` keeps its data.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Web;
+use super::error::Problem;
+use super::log::Facts;
+use super::path::{self, Address};
+use crate::names::RepoAddress;
+use crate::service::fetch::Fetch;
+use crate::service::push::Push;
+use crate::service::sign_in::{Caller, Credentials, SignInError, SignedIn};
+use crate::service::transfer::{CallerKey, Protocol};
+use crate::service::{AccessError, Opened, PushTarget, Right, Secret};
+
+/// Most `Authorization` headers that are tried: a password in an address and a token in the
+/// configuration make two.
+const AUTHORIZATIONS_MAX: usize = 2;
+
+/// A caller who may read the repository of the address.
+pub(super) struct Reader {
+    repo: Opened,
+    caller: CallerKey,
+}
+
+/// A caller who may push to the repository of the address, or make it by pushing.
+pub(super) struct Pusher {
+    by: SignedIn,
+    target: PushTarget,
+    address: IpAddr,
+    is_stock_git: bool,
+}
+
+impl Reader {
+    /// What a fetch is about.
+    pub(super) fn fetch(self, protocol: Protocol) -> Fetch {
+        Fetch {
+            repo: self.repo,
+            protocol,
+            caller: self.caller,
+        }
+    }
+}
+
+impl Pusher {
+    /// What a push is about.
+    pub(super) fn push(self, protocol: Protocol) -> Push {
+        Push {
+            by: self.by,
+            target: self.target,
+            protocol,
+            address: self.address,
+            is_stock_git: self.is_stock_git,
+        }
+    }
+}
+
+/// A caller, signed in or not, whatever the address.
+pub(super) struct Anyone(pub(super) Caller);
+
+impl FromRequestParts<Web> for Anyone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let caller = sign_in(web, &facts, &parts.headers).await?;
+        Ok(Self(caller))
+    }
+}
+
+impl FromRequestParts<Web> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let caller = sign_in(web, &facts, &parts.headers).await?;
+        let repo = web.app.access.open(&caller, &address, Right::Read).await?;
+        let caller = key(&caller, &facts);
+        Ok(Self { repo, caller })
+    }
+}
+
+impl FromRequestParts<Web> for Pusher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let caller = sign_in(web, &facts, &parts.headers).await?;
+        let target = web.app.access.open_for_push(&caller, &address).await?;
+        // Rights never let a stranger push; should they ever, it must not happen nameless.
+        let Caller::User(by) = caller else {
+            return Err(AccessError::SignInNeeded.into());
+        };
+        Ok(Self {
+            by,
+            target,
+            address: facts.client.address,
+            is_stock_git: is_stock_git(&parts.headers),
+        })
+    }
+}
+
+/// Whether the program is git: `git/2.47.3`, or as Apple builds it. Libraries call themselves
+/// `git/2.0 (libgit2 1.9)` and the like.
+fn is_stock_git(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("git/2.") && (!agent.contains('(') || agent.contains("(Apple Git")))
+}
+
+fn facts(parts: &Parts) -> Result<Arc<Facts>, Problem> {
+    let facts = parts.extensions.get::<Arc<Facts>>();
+    facts.cloned().ok_or_else(Problem::crashed)
+}
+
+fn repository(parts: &Parts) -> Result<RepoAddress, Problem> {
+    match path::parse(parts.uri.path()) {
+        Address::Git(address, _) => Ok(address),
+        Address::BadName(error, _) => Err(Problem::bad_name(&error)),
+        Address::Unknown => Err(Problem::no_such_page()),
+    }
+}
+
+fn key(caller: &Caller, facts: &Facts) -> CallerKey {
+    match caller {
+        Caller::User(user) => CallerKey::User(user.id),
+        Caller::Anonymous => CallerKey::stranger(facts.client.address),
+    }
+}
+
+/// Finds out who asks. With several `Authorization` headers the first that is valid counts.
+async fn sign_in(web: &Web, facts: &Facts, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let mut refusal = None;
+    for credentials in credentials(headers) {
+        let credentials = credentials.map_err(Problem::sign_in)?;
+        match web.app.accounts.sign_in(credentials, facts.client.address).await {
+            Ok(caller) => {
+                if let Caller::User(user) = &caller {
+                    facts.user(&user.name);
+                }
+                return Ok(caller);
+            }
+            // Trying on would only make it slower.
+            Err(error @ SignInError::Throttled { .. }) => return Err(error.into()),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    match refusal {
+        Some(error) => Err(error.into()),
+        None => Ok(Caller::Anonymous),
+    }
+}
+
+/// What the `Authorization` headers hold, or a sentence about what is wrong with one.
+fn credentials(headers: &HeaderMap) -> impl Iterator<Item = Result<Credentials, &'static str>> {
+    headers
+        .get_all(header::AUTHORIZATION)
+        .iter()
+        .take(AUTHORIZATIONS_MAX)
+        .map(read_authorization)
+}
+
+fn read_authorization(value: &HeaderValue) -> Result<Credentials, &'static str> {
+    const UNREADABLE: &str = "The credentials cannot be read. Send a user name and a password or \
+                              an access token.";
+    let value = value.as_bytes().trim_ascii();
+    let blank = value.iter().position(|&byte| byte == b' ');
+    let (scheme, rest) = value.split_at(blank.unwrap_or(value.len()));
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"basic") {
+        let bytes = STANDARD.decode(rest).map_err(|_| UNREADABLE)?;
+        let pair = String::from_utf8(bytes).map_err(|_| UNREADABLE)?;
+        // A password may contain a colon, a user name cannot.
+        let (user, password) = pair.split_once(':').ok_or(UNREADABLE)?;
+        return Ok(Credentials::Basic {
+            user: user.to_owned(),
+            password: Secret::new(password.to_owned()),
+        });
+    }
+    if scheme.eq_ignore_ascii_case(b"bearer") && !rest.is_empty() {
+        let token = std::str::from_utf8(rest).map_err(|_| UNREADABLE)?;
+        return Ok(Credentials::Bearer(Secret::new(token.to_owned())));
+    }
+    Err(
+        "This server knows Basic and Bearer sign-in only. Send a user name and a password or an \
+         access token.",
+    )
+}

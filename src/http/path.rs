@@ -1,0 +1,123 @@
+//! Which repository and which part of it an address means.
+//!
+//! The path is percent-decoded once and then cut at its slashes; from there on there are only
+//! names, which their parser has checked, and never a path on disk.
+
+use percent_encoding::percent_decode_str;
+
+use crate::names::{BadName, RepoAddress};
+
+/// What a request asks of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GitRoute {
+    /// `info/refs`: what is there.
+    InfoRefs,
+    /// `git-upload-pack`: a fetch.
+    UploadPack,
+    /// `git-receive-pack`: a push.
+    ReceivePack,
+    /// `HEAD` and `objects/…`: the protocol of git before 1.6.6, and archives; not served.
+    NotServed,
+    /// The repository's own address, as a person types it.
+    Root,
+}
+
+/// What an address means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// A part of a repository.
+    Git(RepoAddress, GitRoute),
+    /// A part of a repository that cannot exist, since no repository has such a name.
+    BadName(BadName, GitRoute),
+    /// Nothing that this server knows.
+    Unknown,
+}
+
+/// Reads the path of a request.
+///
+/// Empty segments count as nothing: some programs add a slash to an address that ends in one.
+pub(super) fn parse(raw_path: &str) -> Address {
+    let Ok(path) = percent_decode_str(raw_path).decode_utf8() else {
+        return Address::Unknown;
+    };
+    let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    let is_trick = |segment: &&str| matches!(*segment, "." | "..") || segment.contains(['\0', '\\']);
+    if segments.iter().any(is_trick) {
+        return Address::Unknown;
+    }
+    let [owner, name, rest @ ..] = segments.as_slice() else {
+        return Address::Unknown;
+    };
+    let route = match rest {
+        ["info", "refs"] => GitRoute::InfoRefs,
+        ["git-upload-pack"] => GitRoute::UploadPack,
+        ["git-receive-pack"] => GitRoute::ReceivePack,
+        ["HEAD" | "git-upload-archive"] | ["objects", ..] => GitRoute::NotServed,
+        [] => GitRoute::Root,
+        _ => return Address::Unknown,
+    };
+    match RepoAddress::from_parts(owner, name) {
+        Ok(address) => Address::Git(address, route),
+        Err(error) => Address::BadName(error, route),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn git(path: &str) -> Option<(String, GitRoute)> {
+        match parse(path) {
+            Address::Git(address, route) => Some((address.to_string(), route)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_repository_is_found_with_and_without_dot_git_and_slashes() {
+        for path in [
+            "/anna/song/info/refs",
+            "/anna/song.git/info/refs",
+            "/anna/song.git//info/refs",
+            "/anna/%73ong.git/info/refs",
+        ] {
+            assert_eq!(git(path), Some(("anna/song".into(), GitRoute::InfoRefs)), "{path}");
+        }
+        assert_eq!(git("/anna/song/"), Some(("anna/song".into(), GitRoute::Root)));
+        assert_eq!(
+            git("/anna/song.git/objects/info/packs"),
+            Some(("anna/song".into(), GitRoute::NotServed))
+        );
+    }
+
+    #[test]
+    fn tricks_with_the_path_mean_nothing() {
+        for path in [
+            "/anna/../song/info/refs",
+            "/anna/%2e%2e/song/info/refs",
+            "/anna/..%2fsong/info/refs",
+            "/anna/song%00.git/info/refs",
+            "/anna\\song/x/info/refs",
+            "/anna/song%5c..%5cx/info/refs",
+            "/anna/%ff/info/refs",
+            "/anna/song/info/refs/../refs",
+            "/anna",
+            "/",
+            "//",
+            "/anna/song/info/lfs/objects/batch",
+        ] {
+            assert_eq!(parse(path), Address::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_decoded_once() {
+        // "%252e" is the text "%2e", not a dot; a name cannot hold it.
+        assert!(matches!(parse("/anna/%252e%252e/info/refs"), Address::BadName(..)));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_told_from_an_unknown_page() {
+        assert!(matches!(parse("/anna/my%20song.git/info/refs"), Address::BadName(..)));
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `auxin`: see [`auxin::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    auxin::cli::run()
+}

@@ -1,0 +1,161 @@
+//! Fetches: what is there, and the objects of it.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::access::Opened;
+use super::push::Pushes;
+use super::transfer::coding::{self, Coding, Exceeded};
+use super::transfer::spool::Spool;
+use super::transfer::{Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError, check_switch, snapshot};
+use crate::git::snapshot::Repository;
+use crate::git::upload_pack::{self, Protocol, UploadOptions};
+
+/// First bytes of a request that tell whether it only lists refs.
+const LISTING_PEEK_BYTES: usize = 64;
+
+/// What somebody fetches, and from where.
+#[derive(Clone, Debug)]
+pub struct Fetch {
+    /// The repository, opened for reading.
+    pub repo: Opened,
+    /// In which version of the protocol.
+    pub protocol: Protocol,
+    /// Whose request it is.
+    pub caller: CallerKey,
+}
+
+/// Runs fetches. Cheap to clone.
+#[derive(Clone)]
+pub struct Fetches {
+    transfer: Transfer,
+    pushes: Pushes,
+}
+
+impl Fetches {
+    /// `pushes` knows what refs named lately.
+    pub fn new(transfer: Transfer, pushes: Pushes) -> Self {
+        Self { transfer, pushes }
+    }
+
+    /// The answer to `GET info/refs?service=git-upload-pack`.
+    ///
+    /// # Errors
+    /// [`TransferError`] while nothing has been sent.
+    pub async fn advertise(&self, fetch: Fetch) -> Result<Answer, TransferError> {
+        let admitted = self.transfer.admit(fetch.caller)?;
+        let this = self.clone();
+        let handle = Handle::current();
+        self.transfer
+            .run(Kind::Listing, Errors::BreakOff, admitted, None, move |tools| {
+                let repository = this.open(&handle, &fetch)?;
+                let options = UploadOptions {
+                    protocol: fetch.protocol,
+                    limits: &this.transfer.config().git,
+                    grace_tips: &Vec::new,
+                    work: tools.work,
+                };
+                upload_pack::advertise(&*snapshot(&repository)?, &options, tools.output)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The answer to `POST git-upload-pack`.
+    ///
+    /// # Errors
+    /// [`TransferError`] while nothing has been sent; what happens later is told in the stream.
+    pub async fn fetch(&self, fetch: Fetch, incoming: Incoming) -> Result<Answer, TransferError> {
+        let max_bytes = self.transfer.config().git.max_request_bytes;
+        let admitted = self.transfer.admit(fetch.caller)?;
+        let spool = Spool::read(
+            incoming.body,
+            self.transfer.tmp_dir(),
+            max_bytes,
+            self.transfer.silence(),
+        )
+        .await?;
+        let coding = incoming.coding;
+        let (spool, is_listing) = peek(spool, coding, fetch.protocol);
+        let kind = if is_listing { Kind::Listing } else { Kind::Pack };
+        let this = self.clone();
+        let handle = Handle::current();
+        self.transfer
+            .run(kind, Errors::InStream, admitted, None, move |tools| {
+                let repository = this.open(&handle, &fetch)?;
+                let exceeded = Exceeded::default();
+                let mut input = coding::decoded(spool, coding, max_bytes, &exceeded);
+                let options = UploadOptions {
+                    protocol: fetch.protocol,
+                    limits: &this.transfer.config().git,
+                    grace_tips: &|| this.pushes.grace_tips(&handle, &fetch.repo),
+                    work: tools.work,
+                };
+                match upload_pack::serve(&repository, &options, &mut *input, tools.output) {
+                    Ok(stats) => {
+                        tracing::debug!(?stats, "Fetch served");
+                        Ok(())
+                    }
+                    Err(_) if exceeded.is_set() => Err(TransferError::TooLarge { max_bytes }),
+                    Err(error) => Err(error.into()),
+                }
+            })
+            .await
+    }
+
+    /// Opens the repository, if its own configuration lets it be fetched from.
+    fn open(&self, handle: &Handle, fetch: &Fetch) -> Result<Arc<Repository>, TransferError> {
+        let repo = &fetch.repo;
+        let repository = self.transfer.open(&repo.path, repo.trust_hooks)?;
+        let now = snapshot(&repository)?;
+        check_switch(now.config.http_upload_pack, "fetches")?;
+        self.pushes.notice(handle, repo.id, &repository, &now);
+        Ok(repository)
+    }
+}
+
+/// Whether a request only lists refs, so that it need not wait behind packs being built.
+fn peek(spool: Spool, coding: Coding, protocol: Protocol) -> (Box<dyn Read + Send>, bool) {
+    let Spool::Memory(mut bytes) = spool else {
+        return (Box::new(spool), false);
+    };
+    let mut head = Vec::new();
+    let is_read = coding::decoded(
+        bytes.get_ref().as_slice(),
+        coding,
+        LISTING_PEEK_BYTES as u64,
+        &Exceeded::default(),
+    )
+    .take(LISTING_PEEK_BYTES as u64)
+    .read_to_end(&mut head)
+    .is_ok();
+    bytes.set_position(0);
+    let is_listing =
+        protocol == Protocol::V2 && is_read && head.get(4..).is_some_and(|line| line.starts_with(b"command=ls-refs"));
+    (Box::new(bytes), is_listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn is_listing(body: &[u8], protocol: Protocol) -> bool {
+        let (mut body_again, is_listing) = peek(Spool::Memory(Cursor::new(body.to_vec())), Coding::Plain, protocol);
+        let mut read = Vec::new();
+        body_again.read_to_end(&mut read).expect("memory");
+        assert_eq!(read, body, "a look must not eat anything");
+        is_listing
+    }
+
+    #[test]
+    fn a_list_of_refs_need_not_wait_behind_packs() {
+        assert!(is_listing(b"0014command=ls-refs\n0000", Protocol::V2));
+        assert!(!is_listing(b"0012command=fetch\n0000", Protocol::V2));
+        assert!(!is_listing(b"0014command=ls-refs\n0000", Protocol::V0));
+        assert!(!is_listing(b"", Protocol::V2));
+    }
+}

@@ -1,0 +1,386 @@
+//! Pushes: what may move, the row that says so before it moves, and what follows.
+//!
+//! ```text
+//! receive ── commands   what is asked for, before anything is made for it
+//!    │       made       a repository that this push makes, and unmakes if nothing gets in
+//!    │       gate       rules · durable row · refs move · consequences · row closed
+//!    └─ git::receive_pack
+//! recover               at the start: what a crash left open is settled by what the refs say
+//! notice                what stock git moved on disk gets rows, too
+//! ```
+
+mod commands;
+mod consequences;
+mod gate;
+mod made;
+mod notice;
+mod recover;
+
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use tokio::runtime::Handle;
+
+use self::commands::Beginning;
+use self::gate::{Closed, Gate};
+use self::made::{Inside, Made};
+use self::notice::Notices;
+pub use self::recover::RecoverError;
+use super::access::{Opened, PushTarget};
+use super::repos::Repos;
+use super::sign_in::SignedIn;
+use super::transfer::{
+    Answer, CallerKey, Coding, Errors, Incoming, Kind, Tools, Transfer, TransferError, check_switch, coding, snapshot,
+};
+use crate::config::Settings;
+use crate::db::{Db, RefChange};
+use crate::git::ObjectId;
+use crate::git::receive_pack::{self, PushGate, Pusher, ReceiveOptions, RefUpdate};
+use crate::git::repo_init;
+use crate::git::snapshot::{Repository, Snapshot};
+use crate::git::upload_pack::Protocol;
+use crate::git::work::Work;
+use crate::ids::{GitId, RepoId};
+use crate::names::RepoAddress;
+
+/// Most that a compressed push may mean when pushes have no limit, in bytes: clients compress short
+/// pushes only, and a pack does not shrink.
+const COMPRESSED_PUSH_MAX_BYTES: u64 = 1 << 30;
+
+/// Somebody who pushes, and where to.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Who.
+    pub by: SignedIn,
+    /// Where to.
+    pub target: PushTarget,
+    /// In which version of the protocol.
+    pub protocol: Protocol,
+    /// From which network address.
+    pub address: IpAddr,
+    /// The client is git itself, not a library that speaks like it.
+    pub is_stock_git: bool,
+}
+
+/// Runs pushes and keeps their rows. Cheap to clone.
+#[derive(Clone)]
+pub struct Pushes {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Arc<Settings>,
+    db: Db,
+    transfer: Transfer,
+    repos: Repos,
+    made: Arc<Made>,
+    notices: Notices,
+    /// A repository with nothing in it: stands for one that a push is to make.
+    empty: OnceLock<Arc<Repository>>,
+    cache_dir: Box<Path>,
+}
+
+impl Pushes {
+    /// `cache_dir` is a folder whose loss costs nothing.
+    pub fn new(config: Arc<Settings>, db: Db, transfer: Transfer, repos: Repos, cache_dir: &Path) -> Self {
+        let notices = Notices::new(db.clone(), config.repo.max_open);
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                transfer,
+                repos,
+                made: Arc::new(Made::new(made::markers_in(cache_dir))),
+                notices,
+                empty: OnceLock::new(),
+                cache_dir: cache_dir.into(),
+                config,
+            }),
+        }
+    }
+
+    /// The answer to `GET info/refs?service=git-receive-pack`. Where a push would make the
+    /// repository, it looks like an empty one, and nothing is made.
+    ///
+    /// # Errors
+    /// [`TransferError`] while nothing has been sent.
+    pub async fn advertise(&self, push: Push) -> Result<Answer, TransferError> {
+        let inner = Arc::clone(&self.inner);
+        let transfer = &self.inner.transfer;
+        let admitted = transfer.admit(CallerKey::User(push.by.id))?;
+        let work = move |tools: Tools<'_>| {
+            let (repository, trust_hooks) = match &push.target {
+                PushTarget::Existing(repo) => {
+                    let repository = inner.transfer.open(&repo.path, repo.trust_hooks)?;
+                    (repository, repo.trust_hooks)
+                }
+                PushTarget::Creatable(_) => (inner.empty()?, false),
+            };
+            let snapshot = snapshot(&repository)?;
+            check_switch(snapshot.config.http_receive_pack, "pushes")?;
+            let options = inner.options(&push, trust_hooks, tools.work);
+            if push.is_stock_git && matches!(push.target, PushTarget::Creatable(_)) {
+                let mut advertisement = Vec::new();
+                receive_pack::advertise(&snapshot, &options, &mut advertisement)?;
+                let offer = commands::offer_sha256(&advertisement);
+                return tools.output.write_all(&offer).map_err(TransferError::Answer);
+            }
+            receive_pack::advertise(&snapshot, &options, tools.output)?;
+            Ok(())
+        };
+        transfer
+            .run(Kind::Listing, Errors::BreakOff, admitted, None, work)
+            .await
+    }
+
+    /// The answer to `POST git-receive-pack`.
+    ///
+    /// # Errors
+    /// [`TransferError`] while nothing has been sent; a push that is refused is told in the stream.
+    pub async fn receive(&self, push: Push, incoming: Incoming) -> Result<Answer, TransferError> {
+        let inner = Arc::clone(&self.inner);
+        let transfer = &self.inner.transfer;
+        let admitted = transfer.admit(CallerKey::User(push.by.id))?;
+        let handle = Handle::current();
+        let body = Some(incoming.body);
+        transfer
+            .run(Kind::Push, Errors::InStream, admitted, body, move |tools| {
+                inner.receive(&handle, &push, incoming.coding, tools)
+            })
+            .await
+    }
+
+    /// Waits until no transfer runs any more. Only for the end of the server.
+    pub async fn ended(&self) {
+        self.inner.transfer.ended().await;
+    }
+
+    /// Ids that refs of `repo` named within the grace time, those of hidden refs left out. May block.
+    pub(super) fn grace_tips(&self, handle: &Handle, repo: &Opened) -> Vec<ObjectId> {
+        self.inner.grace_tips(handle, repo)
+    }
+
+    /// Has changes that stock git made stored soon, if `now` holds any.
+    pub(super) fn notice(&self, handle: &Handle, repo: RepoId, repository: &Arc<Repository>, now: &Arc<Snapshot>) {
+        if self.inner.notices.has_seen(repo, now) {
+            return;
+        }
+        let (inner, repository) = (Arc::clone(&self.inner), Arc::clone(repository));
+        let looking = handle.clone();
+        handle.spawn_blocking(move || {
+            if let Err(error) = inner.notices.look(&looking, repo, &repository) {
+                tracing::warn!(repo.id = %repo, %error, "Changes on disk cannot be recorded now");
+            }
+        });
+    }
+}
+
+impl Inner {
+    fn receive(
+        self: &Arc<Self>,
+        handle: &Handle,
+        push: &Push,
+        coding: Coding,
+        tools: Tools<'_>,
+    ) -> Result<(), TransferError> {
+        let max_bytes = match (coding, self.config.git.max_push_bytes) {
+            (Coding::Plain, _) => u64::MAX,
+            (Coding::Gzip, 0) => COMPRESSED_PUSH_MAX_BYTES,
+            (Coding::Gzip, limit) => limit,
+        };
+        let exceeded = coding::Exceeded::default();
+        let Tools { work, input, output } = tools;
+        let mut input = coding::decoded(input, coding, max_bytes, &exceeded);
+        let address = match &push.target {
+            PushTarget::Existing(repo) => {
+                let tools = Tools {
+                    work,
+                    input: &mut *input,
+                    output,
+                };
+                return self.push_into(handle, repo, false, push, tools);
+            }
+            PushTarget::Creatable(address) => address,
+        };
+        let commands = match commands::read(&mut *input).map_err(TransferError::Body)? {
+            Beginning::Nothing => return Ok(()),
+            Beginning::Commands(commands) => commands,
+        };
+        if commands::is_sha256(&commands) {
+            return commands::refuse(&commands, &no_sha256(address), output).map_err(TransferError::Answer);
+        }
+        let mut input = commands.chain(input);
+        let tools = Tools {
+            work,
+            input: &mut input,
+            output,
+        };
+        match self.make(handle, push, address) {
+            Ok((repo, is_made)) => self.push_into(handle, &repo, is_made, push, tools),
+            Err(refusal) => self.serve(&*self.empty()?, false, push, &mut Closed(refusal), tools),
+        }
+    }
+
+    /// Makes the repository that a push goes to; if somebody was faster, takes theirs.
+    fn make(&self, handle: &Handle, push: &Push, address: &RepoAddress) -> Result<(Opened, bool), String> {
+        let id = RepoId::new();
+        let internal = |error: &dyn std::error::Error| {
+            tracing::error!(repository = %address, %error, "A repository cannot be made for a push");
+            "the server cannot make this repository now; its log says why".to_owned()
+        };
+        self.made.mark(id).map_err(|error| internal(&error))?;
+        match handle.block_on(self.repos.create_for_push(id, &push.by, address)) {
+            Ok(made) => {
+                if !made.is_new {
+                    self.made.unmark(id);
+                }
+                Ok((made.repo, made.is_new))
+            }
+            Err(error) => {
+                self.made.unmark(id);
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn push_into(
+        self: &Arc<Self>,
+        handle: &Handle,
+        repo: &Opened,
+        is_made: bool,
+        push: &Push,
+        tools: Tools<'_>,
+    ) -> Result<(), TransferError> {
+        let _inside = Inside::enter(&self.made, repo.id, is_made, || self.unmake(handle, repo));
+        // From here on no other push takes it away; one may have done so just before.
+        let repository = match self.transfer.open(&repo.path, repo.trust_hooks) {
+            Err(TransferError::Gone { .. }) => {
+                let sentence = format!("{} was removed while you were pushing; push again", repo.address);
+                return self.serve(&*self.empty()?, false, push, &mut Closed(sentence), tools);
+            }
+            opened => opened?,
+        };
+        let snapshot = snapshot(&repository)?;
+        check_switch(snapshot.config.http_receive_pack, "pushes")?;
+        let mut gate = Gate::new(
+            Arc::clone(self),
+            handle.clone(),
+            tools.work,
+            Arc::clone(&repository),
+            repo.clone(),
+            push,
+            is_made,
+        );
+        self.serve(&repository, repo.trust_hooks, push, &mut gate, tools)
+    }
+
+    fn serve(
+        &self,
+        repository: &Repository,
+        trust_hooks: bool,
+        push: &Push,
+        gate: &mut dyn PushGate,
+        tools: Tools<'_>,
+    ) -> Result<(), TransferError> {
+        let options = self.options(push, trust_hooks, tools.work);
+        let stats = receive_pack::serve(repository, &options, gate, tools.input, tools.output)?;
+        tracing::debug!(?stats, "Push served");
+        Ok(())
+    }
+
+    fn options<'a>(&'a self, push: &Push, trust_hooks: bool, work: &'a Work) -> ReceiveOptions<'a> {
+        ReceiveOptions {
+            // There is no v2 for pushes; who asks for it gets v0.
+            protocol: match push.protocol {
+                Protocol::V2 => Protocol::V0,
+                protocol => protocol,
+            },
+            limits: &self.config.git,
+            work,
+            trust_hooks,
+            pusher: Pusher {
+                name: push.by.name.to_string(),
+                address: push.address.to_string(),
+            },
+            hook_env: Vec::new(),
+        }
+    }
+
+    /// Removes a repository that a push made and nothing got into.
+    fn unmake(&self, handle: &Handle, repo: &Opened) {
+        self.transfer.forget(&repo.path);
+        if let Err(error) = handle.block_on(self.repos.remove_empty(repo.id)) {
+            tracing::error!(repository = %repo.address, %error,
+                "A repository that a refused push made stays behind");
+        }
+    }
+
+    /// Ids that refs of `repo` named within the grace time, those of hidden refs left out.
+    fn grace_tips(&self, handle: &Handle, repo: &Opened) -> Vec<ObjectId> {
+        let grace_us = self.config.git.want_grace_secs.saturating_mul(1_000_000);
+        let since_us = self.db.now_us().saturating_sub_unsigned(grace_us);
+        let moved = match handle.block_on(self.db.moved_old_ids(repo.id, since_us)) {
+            Ok(moved) => moved,
+            Err(error) => {
+                tracing::error!(repo.id = %repo.id, %error, "Old ids cannot be read");
+                return Vec::new();
+            }
+        };
+        let Ok(snapshot) = self
+            .transfer
+            .open(&repo.path, repo.trust_hooks)
+            .and_then(|repository| snapshot(&repository))
+        else {
+            return Vec::new();
+        };
+        moved
+            .iter()
+            .filter(|moved| snapshot.is_visible(&moved.name))
+            .filter_map(|moved| ObjectId::try_from(moved.old.as_bytes()).ok())
+            .collect()
+    }
+
+    /// The repository with nothing in it.
+    fn empty(&self) -> Result<Arc<Repository>, TransferError> {
+        if let Some(empty) = self.empty.get() {
+            return Ok(Arc::clone(empty));
+        }
+        let path = self.cache_dir.join("empty.git");
+        if !path.join("HEAD").is_file() {
+            // Somebody else may make it at the same time; then theirs is as good.
+            let made = repo_init::init(&path, &self.config.repo.default_branch);
+            if let (Err(error), false) = (made, path.join("HEAD").is_file()) {
+                return Err(TransferError::Spool(std::io::Error::other(error)));
+            }
+        }
+        let empty = self.transfer.open(&path, false)?;
+        Ok(Arc::clone(self.empty.get_or_init(|| empty)))
+    }
+}
+
+fn no_sha256(address: &RepoAddress) -> String {
+    let name = &address.name;
+    format!(
+        "{address} was not made: your project uses SHA-256 (object format sha256), and this server keeps SHA-1 repositories. \
+         Begin the project with: git init --object-format=sha1 {name}"
+    )
+}
+
+fn archived(address: &RepoAddress) -> String {
+    format!(
+        "{address} is archived: it can be read but not changed. An administrator of it can open it \
+         again with `auxin repo unarchive {address}`."
+    )
+}
+
+/// An update as the database has it.
+fn change(update: &RefUpdate) -> RefChange {
+    let id = |id: &ObjectId| GitId::from_bytes(id.as_bytes()).ok().flatten();
+    RefChange {
+        name: update.name.to_vec(),
+        old: id(&update.old),
+        new: id(&update.new),
+    }
+}

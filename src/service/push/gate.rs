@@ -1,0 +1,233 @@
+//! What decides about one push and records it, called from the thread that runs it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bstr::ByteSlice as _;
+use tokio::runtime::Handle;
+
+use super::consequences::{self, Pushed};
+use super::{Inner, Push, change};
+use crate::db::{BeginPush, FinishPush, NewPush, RefChange};
+use crate::git::ancestry;
+use crate::git::receive_pack::{GateError, PushGate, PushRequest, RefUpdate};
+use crate::git::snapshot::Repository;
+use crate::git::upload_pack::history::HistoryError;
+use crate::git::work::Work;
+use crate::ids::PushId;
+use crate::service::access::Opened;
+use crate::service::protection;
+use crate::service::sign_in::SignedIn;
+use crate::service::transfer::snapshot;
+
+/// Said when the database does not answer; the reason is in the log.
+const NOT_RECORDED: &str = "the server cannot record this push now; nothing was changed, try again";
+
+/// The gate of one push.
+pub(super) struct Gate<'w> {
+    inner: Arc<Inner>,
+    handle: Handle,
+    work: &'w Work,
+    repo: Opened,
+    repository: Arc<Repository>,
+    by: SignedIn,
+    address: String,
+    is_made: bool,
+    options: Vec<String>,
+    open: Option<PushId>,
+    refs: Vec<RefChange>,
+}
+
+impl<'w> Gate<'w> {
+    /// The gate of `push` into `repo`; `is_made` if the push has made it.
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        handle: Handle,
+        work: &'w Work,
+        repository: Arc<Repository>,
+        repo: Opened,
+        push: &Push,
+        is_made: bool,
+    ) -> Self {
+        Self {
+            inner,
+            handle,
+            work,
+            repo,
+            repository,
+            by: push.by.clone(),
+            address: push.address.to_string(),
+            is_made,
+            options: Vec::new(),
+            open: None,
+            refs: Vec::new(),
+        }
+    }
+
+    /// What the one who pushes should know about where it went.
+    fn about_repository(&self) -> Vec<String> {
+        let base_url = &self.inner.config.server.public_url;
+        let address = &self.repo.address;
+        let mut lines = Vec::new();
+        if self.is_made {
+            lines.push(format!("Made the {} repository {address}.", self.repo.visibility));
+        }
+        if let Some(old) = &self.repo.renamed_from {
+            lines.push(format!("{old} is called {address} now. To use the new address:"));
+            lines.push(format!("  git remote set-url origin {base_url}/{address}.git"));
+        }
+        lines
+    }
+
+    /// The rule that forbids `update`, as a sentence.
+    fn forbidden(&self, update: &RefUpdate, push: &PushRequest<'_>) -> Result<Option<String>, GateError> {
+        let rules = || {
+            self.repo
+                .protected
+                .iter()
+                .filter(|rule| protection::covers(rule, &update.name))
+        };
+        let name = update
+            .name
+            .strip_prefix(b"refs/heads/")
+            .unwrap_or(&update.name)
+            .as_bstr();
+        if update.is_delete() {
+            return Ok(rules()
+                .any(|rule| rule.no_delete)
+                .then(|| format!("{name} is protected: it cannot be deleted")));
+        }
+        if update.old.is_null() || !rules().any(|rule| rule.no_force) {
+            return Ok(None);
+        }
+        let shallow = match snapshot(&self.repository) {
+            Ok(snapshot) => snapshot.shallow.clone(),
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let (old, new) = (&update.old, &update.new);
+        let is_added_to = ancestry::is_fast_forward(push.objects, &shallow, old, new, &mut || self.work.check());
+        match is_added_to {
+            Ok(true) => Ok(None),
+            Ok(false) => Ok(Some(format!(
+                "{name} is protected: commits can be added to it, not taken away; pull first, then push without --force"
+            ))),
+            Err(HistoryError::Stopped(stopped)) => Err(GateError::new(stopped.to_string())),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+}
+
+impl PushGate for Gate<'_> {
+    fn check(&mut self, push: &PushRequest<'_>) -> Result<Vec<Option<String>>, GateError> {
+        // Changes that stock git made come before this push in the order of rows.
+        if let Err(error) = self.inner.notices.look(&self.handle, self.repo.id, &self.repository) {
+            tracing::error!(repo.id = %self.repo.id, %error, "Changes on disk cannot be recorded");
+            return Err(GateError::new(NOT_RECORDED));
+        }
+        self.options = push
+            .options
+            .iter()
+            .map(|option| option.to_str_lossy().into_owned())
+            .collect();
+        push.updates.iter().map(|update| self.forbidden(update, push)).collect()
+    }
+
+    fn begin(&mut self, accepted: &[RefUpdate], atomic: bool) -> Result<(), GateError> {
+        self.refs = accepted.iter().map(change).collect();
+        let push = NewPush {
+            repo: self.repo.id,
+            user: self.by.id,
+            pusher: self.by.name.clone(),
+            token: self.by.token.as_ref().map(|token| token.id),
+            address: self.address.clone(),
+            atomic,
+            options: std::mem::take(&mut self.options),
+        };
+        let begun = self
+            .handle
+            .block_on(self.inner.db.begin_push(push, self.refs.clone()))
+            .map_err(|error| self.failed(&error))?;
+        match begun {
+            BeginPush::Begun(id) => {
+                self.inner.notices.wait(self.repo.id);
+                self.open = Some(id);
+                Ok(())
+            }
+            BeginPush::RepoGone => Err(GateError::new("this repository was deleted while you were pushing")),
+            BeginPush::Archived => Err(GateError::new(super::archived(&self.repo.address))),
+        }
+    }
+
+    fn finish(&mut self, results: &[(RefUpdate, bool)]) -> Result<Vec<String>, GateError> {
+        let Some(id) = self.open.take() else {
+            return Ok(Vec::new());
+        };
+        let by_name: HashMap<&[u8], bool> = results
+            .iter()
+            .map(|(update, applied)| (update.name.as_slice(), *applied))
+            .collect();
+        let applied: Vec<bool> = self
+            .refs
+            .iter()
+            .map(|change| by_name.get(change.name.as_slice()) == Some(&true))
+            .collect();
+        let moved: Vec<RefChange> = self
+            .refs
+            .iter()
+            .zip(&applied)
+            .filter(|(_, applied)| **applied)
+            .map(|(change, _)| change.clone())
+            .collect();
+        let mut lines = Vec::new();
+        if !moved.is_empty() {
+            self.inner.made.keep(self.repo.id);
+            lines = self.about_repository();
+            lines.extend(consequences::run(&Pushed {
+                id,
+                repo: self.repo.id,
+                repository: &self.repository,
+                pusher: self.by.name.as_str(),
+                applied: &moved,
+            }));
+        }
+        // The refs have moved and stay moved: from here on a failure is ours to log and the next
+        // start's to settle.
+        match self.handle.block_on(self.inner.db.finish_push(id, applied)) {
+            Ok(FinishPush::Done) => {}
+            Ok(other) => tracing::error!(push.id = %id, ?other, "A push cannot be closed"),
+            Err(error) => tracing::error!(push.id = %id, %error, "A push stays open"),
+        }
+        let advanced = self
+            .inner
+            .notices
+            .advance(&self.handle, self.repo.id, &self.repository, &moved);
+        if let Err(error) = advanced {
+            tracing::warn!(repo.id = %self.repo.id, %error, "Changes on disk cannot be recorded now");
+        }
+        Ok(lines)
+    }
+}
+
+impl Gate<'_> {
+    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> GateError {
+        tracing::error!(repo.id = %self.repo.id, error, "A push cannot be recorded");
+        GateError::new(NOT_RECORDED)
+    }
+}
+
+/// Refuses every update with one sentence; stands where there is no repository to push to.
+pub(super) struct Closed(pub(super) String);
+
+impl PushGate for Closed {
+    fn check(&mut self, push: &PushRequest<'_>) -> Result<Vec<Option<String>>, GateError> {
+        Ok(vec![Some(self.0.clone()); push.updates.len()])
+    }
+
+    fn begin(&mut self, _: &[RefUpdate], _: bool) -> Result<(), GateError> {
+        Err(GateError::new(&self.0))
+    }
+
+    fn finish(&mut self, _: &[(RefUpdate, bool)]) -> Result<Vec<String>, GateError> {
+        Ok(Vec::new())
+    }
+}

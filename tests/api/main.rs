@@ -1,0 +1,12 @@
+//! The HTTP surface, in process: exact headers and statuses, limits, proxies, TLS, and input that
+//! no decent client sends.
+
+mod fetching;
+mod hostile;
+mod proxies;
+mod pushing;
+mod routes;
+mod sign_in;
+mod stopping;
+mod support;
+mod tls;

@@ -1,0 +1,428 @@
+//! Pushes: what they make, what their rows say, and what is refused.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use auxin::db::{By, ProtectedBranch, PushRow, PushState, RefChange};
+use auxin::ids::{GitId, RepoId};
+use auxin::names::RepoAddress;
+
+use super::support::{PASSWORD, Server, basic, git, git_ok, with_song};
+
+const RECEIVE: &str = "git-receive-pack HTTP/1.1\nContent-Type: application/x-git-receive-pack-request";
+
+/// The address of a repository with a name and the password in it.
+fn url(server: &Server, user: &str, repo: &str) -> String {
+    format!("http://{user}:a%20long%3A%20pass%40word@{}/{repo}.git", server.address)
+}
+
+/// A repository of one's own with one commit on `branch`.
+fn work(server: &Server, name: &str, branch: &str) -> PathBuf {
+    let work = server.work().join(name);
+    std::fs::create_dir(&work).expect("a folder");
+    git_ok(&work, &["init", "-q", "-b", branch]);
+    commit(&work, "First take");
+    work
+}
+
+fn commit(work: &std::path::Path, text: &str) -> String {
+    std::fs::write(work.join("song.txt"), text).expect("written");
+    git_ok(work, &["add", "."]);
+    git_ok(work, &["commit", "-q", "-m", text]);
+    git_ok(work, &["rev-parse", "HEAD"])
+}
+
+/// Pushes and wants it refused; what git says.
+fn refused(work: &std::path::Path, args: &[&str]) -> String {
+    let output = git(work, &[&["push"], args].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{stderr}");
+    stderr
+}
+
+fn exists(server: &Server, address: &str) -> bool {
+    let address: RepoAddress = address.parse().expect("an address");
+    let found = server
+        .run(server.app.db.find_repo(&address, None))
+        .expect("the database");
+    found.is_some() || server.repo_path(&address.to_string()).exists()
+}
+
+fn id_of(server: &Server, address: &str) -> RepoId {
+    let address: RepoAddress = address.parse().expect("an address");
+    let found = server
+        .run(server.app.db.find_repo(&address, None))
+        .expect("the database");
+    found.expect("it exists").repo.id
+}
+
+/// Refs of a push, and whether they moved.
+type Moves = Vec<(String, Option<bool>)>;
+
+/// All pushes, oldest first, with their refs.
+fn rows(server: &Server, address: &str) -> Vec<(PushRow, Moves)> {
+    let db = &server.app.db;
+    let id = id_of(server, address);
+    server.run(async {
+        let mut rows = Vec::new();
+        for row in db.list_pushes(id, None, 100).await.expect("the database").rows {
+            let refs = db.push_refs(row.id, None, 1000).await.expect("the database");
+            let refs = refs
+                .into_iter()
+                .map(|found| (String::from_utf8(found.name).expect("utf-8"), found.applied))
+                .collect();
+            rows.insert(0, (row, refs));
+        }
+        rows
+    })
+}
+
+#[test]
+fn a_first_push_makes_a_private_repository_and_looking_makes_none() {
+    let server = Server::start();
+    server.user("anna", false);
+    let refs = format!(
+        "GET /anna/song.git/info/refs?service=git-receive-pack HTTP/1.1\n{}",
+        basic("anna", PASSWORD)
+    );
+    let looked = server.ask(&refs, b"");
+    assert_eq!(looked.status, 200);
+    assert!(looked.text().contains("capabilities^{}"), "{}", looked.text());
+    let probe = format!(
+        "POST /anna/song.git/{RECEIVE}\nContent-Length: 4\n{}",
+        basic("anna", PASSWORD)
+    );
+    assert_eq!(server.ask(&probe, b"0000").status, 200);
+    assert!(!exists(&server, "anna/song"));
+
+    let work = work(&server, "work", "main");
+    let pushed = git(&work, &["push", &url(&server, "anna", "anna/song"), "main"]);
+    let said = String::from_utf8_lossy(&pushed.stderr).into_owned();
+    assert!(pushed.status.success(), "{said}");
+    assert!(
+        said.contains("remote: Made the private repository anna/song."),
+        "{said}"
+    );
+
+    assert_eq!(
+        git_ok(
+            &work,
+            &["ls-remote", "--symref", &url(&server, "anna", "anna/song"), "HEAD"]
+        )
+        .lines()
+        .next(),
+        Some("ref: refs/heads/main\tHEAD")
+    );
+    let stranger = server.get("/anna/song.git/info/refs?service=git-upload-pack");
+    assert_eq!(stranger.status, 401);
+}
+
+#[test]
+fn two_first_pushes_at_once_make_one_repository() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = work(&server, "work", "main");
+    let branches: Vec<String> = (0..6).map(|at| format!("branch-{at}")).collect();
+    let url = url(&server, "anna", "anna/song");
+    std::thread::scope(|scope| {
+        for branch in &branches {
+            let target = format!("main:refs/heads/{branch}");
+            let (work, url) = (&work, &url);
+            scope.spawn(move || git_ok(work, &["push", "-q", url, &target]));
+        }
+    });
+
+    let refs = git_ok(&work, &["ls-remote", "--heads", &url]);
+    assert_eq!(refs.lines().count(), branches.len(), "{refs}");
+    assert_eq!(rows(&server, "anna/song").len(), branches.len());
+}
+
+#[test]
+fn head_names_main_else_master_else_the_first_branch_pushed() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = work(&server, "work", "solo");
+    for branch in ["main", "master", "aaa"] {
+        git_ok(&work, &["branch", branch]);
+    }
+    for (repo, pushed, head) in [
+        ("one", &["solo", "master", "main"][..], "main"),
+        ("two", &["solo", "aaa", "master"], "master"),
+        ("three", &["solo", "aaa"], "solo"),
+    ] {
+        let url = url(&server, "anna", &format!("anna/{repo}"));
+        git_ok(&work, &[&["push", "-q", &url], pushed].concat());
+        let symref = git_ok(&work, &["ls-remote", "--symref", &url, "HEAD"]);
+        assert_eq!(
+            symref.lines().next(),
+            Some(format!("ref: refs/heads/{head}\tHEAD").as_str()),
+            "{repo}"
+        );
+    }
+    // Once there is a branch, HEAD stays with whatever it was given.
+    let url = url(&server, "anna", "anna/three");
+    git_ok(&work, &["push", "-q", &url, "main"]);
+    assert!(git_ok(&work, &["ls-remote", "--symref", &url, "HEAD"]).starts_with("ref: refs/heads/solo"));
+}
+
+#[test]
+fn a_push_into_the_space_of_another_is_refused_with_the_way_out() {
+    let server = Server::start();
+    server.user("anna", false);
+    server.user("ben", false);
+    let work = work(&server, "work", "main");
+    let said = refused(&work, &[&url(&server, "ben", "anna/song"), "main"]);
+    assert!(
+        said.contains("Pushing creates repositories only in your own space"),
+        "{said}"
+    );
+    assert!(!exists(&server, "anna/song"));
+}
+
+#[test]
+fn a_push_that_breaks_off_or_is_refused_leaves_no_repository() {
+    let server = Server::start();
+    server.user("anna", false);
+    let credentials = basic("anna", PASSWORD);
+    let command = format!("{} {} refs/heads/main\0 report-status", "0".repeat(40), "1".repeat(40));
+    let command = format!("{:04x}{command}", command.len() + 4);
+
+    // Within the command list.
+    let head = format!("POST /anna/song.git/{RECEIVE}\nHost: x\nContent-Length: 1000\n{credentials}\n\n");
+    drop(server.send(format!("{}{command}", head.replace('\n', "\r\n")).as_bytes()));
+    // After it, within the pack.
+    drop(server.send(format!("{}{command}0000PACK", head.replace('\n', "\r\n")).as_bytes()));
+    // A pack that is none.
+    let body = format!("{command}0000this is no pack");
+    let head = format!(
+        "POST /anna/song.git/{RECEIVE}\nContent-Length: {}\n{credentials}",
+        body.len()
+    );
+    let answer = server.ask(&head, body.as_bytes());
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("unpack "), "{}", answer.text());
+
+    server.until("nothing is left", || !exists(&server, "anna/song"));
+    let leftovers: Vec<_> = std::fs::read_dir(server.work().join("data/repos"))
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
+}
+
+#[test]
+fn a_sha256_project_is_told_what_to_do_and_leaves_nothing() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = server.work().join("work");
+    std::fs::create_dir(&work).expect("a folder");
+    git_ok(&work, &["init", "-q", "-b", "main", "--object-format=sha256"]);
+    commit(&work, "First take");
+
+    let said = refused(&work, &[&url(&server, "anna", "anna/song"), "main"]);
+
+    assert!(
+        said.contains("remote: anna/song was not made: your project uses SHA-256"),
+        "{said}"
+    );
+    assert!(said.contains("git init --object-format=sha1 song"), "{said}");
+    assert!(!exists(&server, "anna/song"));
+}
+
+#[test]
+fn every_push_has_a_row_that_says_who_moved_what() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = work(&server, "work", "main");
+    let url = url(&server, "anna", "anna/song");
+    git_ok(&work, &["push", "-q", &url, "main", "main:refs/heads/side"]);
+    commit(&work, "Second take");
+    git_ok(&work, &["push", "-q", &url, "main", ":side"]);
+
+    let rows = rows(&server, "anna/song");
+    assert_eq!(rows.len(), 2);
+    for (row, refs) in &rows {
+        assert_eq!(row.pusher.as_deref(), Some("anna"));
+        assert_eq!(row.state, PushState::Done);
+        assert_eq!(row.address.as_deref(), Some("127.0.0.1"));
+        assert_eq!(refs.len(), 2);
+        assert!(refs.iter().all(|(_, applied)| *applied == Some(true)), "{refs:?}");
+    }
+}
+
+#[test]
+fn what_stock_git_changes_on_disk_gets_a_row_without_a_person_once() {
+    let server = Server::start();
+    with_song(&server);
+    let bare = server.repo_path("anna/song");
+    let clone = |name: &str| git_ok(server.work(), &["clone", "-q", &server.url("anna/song.git"), name]);
+    clone("first");
+    server.until("what was there at first is known", || {
+        rows(&server, "anna/song").len() == 1
+    });
+
+    git_ok(&bare, &["branch", "side", "main"]);
+    clone("second");
+    server.until("the new branch is noticed", || rows(&server, "anna/song").len() == 2);
+    git_ok(&bare, &["branch", "-D", "-q", "side"]);
+    clone("third");
+    server.until("its end is noticed", || rows(&server, "anna/song").len() == 3);
+
+    // A push is no change on disk.
+    let work = server.work().join("first");
+    commit(&work, "Second take");
+    git_ok(&work, &["push", "-q", &url(&server, "anna", "anna/song"), "main"]);
+    clone("fourth");
+    git_ok(&bare, &["branch", "late", "main"]);
+    clone("fifth");
+    server.until("the late branch is noticed", || rows(&server, "anna/song").len() == 5);
+    let names: Vec<_> = rows(&server, "anna/song")
+        .into_iter()
+        .map(|(row, refs)| (row.pusher, refs[0].0.clone(), refs.len()))
+        .collect();
+    let row = |pusher: Option<&str>, name: &str| (pusher.map(str::to_owned), format!("refs/heads/{name}"), 1);
+    assert_eq!(
+        names,
+        [
+            row(None, "main"),
+            row(None, "side"),
+            row(None, "side"),
+            row(Some("anna"), "main"),
+            row(None, "late")
+        ]
+    );
+}
+
+#[test]
+fn a_protected_branch_takes_new_commits_and_nothing_else() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = work(&server, "work", "main");
+    let url = url(&server, "anna", "anna/song");
+    git_ok(&work, &["push", "-q", &url, "main", "main:release/1"]);
+    let rule = |pattern: &str| ProtectedBranch {
+        pattern: pattern.into(),
+        no_force: true,
+        no_delete: true,
+    };
+    for pattern in ["main", "release/*"] {
+        let address = "anna/song".parse().expect("an address");
+        server
+            .run(server.app.protection.set(&address, rule(pattern), By::Command))
+            .expect("set");
+    }
+
+    commit(&work, "Second take");
+    git_ok(&work, &["push", "-q", &url, "main"]);
+    git_ok(&work, &["reset", "-q", "--hard", "HEAD~1"]);
+    commit(&work, "Another second take");
+    let said = refused(&work, &["-f", &url, "main"]);
+    assert!(
+        said.contains("main is protected: commits can be added to it, not taken away"),
+        "{said}"
+    );
+    let said = refused(&work, &[&url, ":release/1"]);
+    assert!(said.contains("release/1 is protected: it cannot be deleted"), "{said}");
+    git_ok(&work, &["push", "-q", "-f", &url, "main:side"]);
+    git_ok(&work, &["push", "-q", &url, ":side"]);
+}
+
+#[test]
+fn an_archived_repository_says_so_before_anything_is_sent() {
+    let server = Server::start();
+    with_song(&server);
+    let address: RepoAddress = "anna/song".parse().expect("an address");
+    server
+        .run(server.app.repos.archive(&address, By::Command))
+        .expect("archived");
+    let work = server.work().join("work");
+    let said = refused(&work, &[&url(&server, "anna", "anna/song"), "main:more"]);
+    assert!(said.contains("remote: anna/song is archived"), "{said}");
+}
+
+#[test]
+fn a_push_to_an_old_address_arrives_and_tells_the_new_one() {
+    let server = Server::with(|settings| settings.server.public_url = "https://git.example.org".into());
+    with_song(&server);
+    let address: RepoAddress = "anna/song".parse().expect("an address");
+    let new_name = "tune".parse().expect("a name");
+    server
+        .run(server.app.repos.rename(&address, new_name, By::Command))
+        .expect("renamed");
+    let work = server.work().join("work");
+    commit(&work, "Second take");
+    let output = git(&work, &["push", &url(&server, "anna", "anna/song"), "main"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("remote:   git remote set-url origin https://git.example.org/anna/tune.git"),
+        "{said}"
+    );
+    git_ok(&work, &["fetch", "-q", &server.url("anna/song.git")]);
+}
+
+#[test]
+fn a_compressed_push_is_understood() {
+    let server = Server::start();
+    server.user("anna", false);
+    let work = work(&server, "work", "main");
+    let id = git_ok(&work, &["rev-parse", "HEAD"]);
+    let packed = std::process::Command::new("sh")
+        .current_dir(&work)
+        .args([
+            "-c",
+            "git rev-list --objects HEAD | cut -c1-40 | git pack-objects --stdout -q",
+        ])
+        .output()
+        .expect("git is installed");
+    let command = format!("{} {id} refs/heads/main\0 report-status", "0".repeat(40));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    write!(gzip, "{:04x}{command}0000", command.len() + 4).expect("memory");
+    gzip.write_all(&packed.stdout).expect("memory");
+    let body = gzip.finish().expect("memory");
+
+    let head = format!(
+        "POST /anna/song.git/{RECEIVE}\nContent-Encoding: gzip\nContent-Length: {}\n{}",
+        body.len(),
+        basic("anna", PASSWORD)
+    );
+    let answer = server.ask(&head, &body);
+
+    assert!(answer.text().contains("unpack ok"), "{}", answer.text());
+    assert!(answer.text().contains("ok refs/heads/main"), "{}", answer.text());
+}
+
+#[test]
+fn a_push_that_the_last_run_left_open_is_settled_by_what_the_refs_say() {
+    let server = Server::start();
+    with_song(&server);
+    let repo = id_of(&server, "anna/song");
+    let bare = server.repo_path("anna/song");
+    let main = git_ok(&bare, &["rev-parse", "main"]);
+    let bytes: Vec<u8> = (0..20)
+        .map(|at| u8::from_str_radix(&main[at * 2..at * 2 + 2], 16).expect("hex"))
+        .collect();
+    let new = GitId::from_bytes(&bytes).expect("an id");
+    let change = |name: &str| RefChange {
+        name: name.into(),
+        old: None,
+        new,
+    };
+    // As if the process had died between the two refs.
+    git_ok(&bare, &["branch", "moved", "main"]);
+    server.begin_open_push(repo, vec![change("refs/heads/moved"), change("refs/heads/unmoved")]);
+    let server = server.restart();
+    assert_eq!(server.get("/livez").status, 200);
+
+    let rows = rows(&server, "anna/song");
+    let (row, refs) = &rows[0];
+    assert_eq!(row.state, PushState::Done);
+    assert_eq!(
+        refs,
+        &[
+            ("refs/heads/moved".into(), Some(true)),
+            ("refs/heads/unmoved".into(), Some(false))
+        ]
+    );
+}

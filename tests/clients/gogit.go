@@ -1,0 +1,59 @@
+// go-git: ACTION URL FOLDER ... as tests/support/clients.rs calls it.
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/go-git/go-git"
+	"github.com/go-git/go-git/config"
+	"github.com/go-git/go-git/plumbing/transport"
+	"github.com/go-git/go-git/plumbing/transport/http"
+)
+
+func main() {
+	if err := act(os.Args[1], os.Args[2], os.Args[3], os.Args[4:]); err != nil && err != git.NoErrAlreadyUpToDate {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func act(action, address, folder string, rest []string) error {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	var auth transport.AuthMethod
+	if parsed.User != nil {
+		password, _ := parsed.User.Password()
+		auth = &http.BasicAuth{Username: parsed.User.Username(), Password: password}
+	}
+	parsed.User = nil
+	if action == "clone" {
+		depth, err := strconv.Atoi(rest[0])
+		if err != nil {
+			return err
+		}
+		_, err = git.PlainClone(folder, false, &git.CloneOptions{URL: parsed.String(), Auth: auth, Depth: depth})
+		return err
+	}
+	repository, err := git.PlainOpen(folder)
+	if err != nil {
+		return err
+	}
+	if action == "fetch" {
+		return repository.Fetch(&git.FetchOptions{Auth: auth})
+	}
+	spec := ""
+	if action == "push" {
+		if rest[2] != "" {
+			spec = "+"
+		}
+		spec += rest[0] + ":" + rest[1]
+	} else {
+		spec = ":" + rest[0]
+	}
+	return repository.Push(&git.PushOptions{Auth: auth, Progress: os.Stderr, RefSpecs: []config.RefSpec{config.RefSpec(spec)}})
+}

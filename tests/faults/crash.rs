@@ -1,0 +1,242 @@
+//! The server stops at a named point, as if the power had failed, and is started again.
+
+use std::path::Path;
+
+use crate::support::repositories::{self, on_disk};
+use crate::support::{Person, TestServer, WorkTree};
+
+/// One kind of push, on top of `main` and five branches that are there.
+struct Kind {
+    name: &'static str,
+    what: &'static [&'static str],
+    atomic: bool,
+    new_branches: usize,
+}
+
+const KINDS: [Kind; 6] = [
+    Kind {
+        name: "one ref",
+        what: &["main"],
+        atomic: false,
+        new_branches: 0,
+    },
+    Kind {
+        name: "several refs",
+        what: &["main", "a", "b", "c"],
+        atomic: false,
+        new_branches: 0,
+    },
+    Kind {
+        name: "several refs at once",
+        what: &["--atomic", "main", "a", "b", "c"],
+        atomic: true,
+        new_branches: 0,
+    },
+    Kind {
+        name: "a deletion",
+        what: &[":d", ":e"],
+        atomic: false,
+        new_branches: 0,
+    },
+    Kind {
+        name: "all sorts at once",
+        what: &["--atomic", "main", "a:fresh", ":e"],
+        atomic: true,
+        new_branches: 0,
+    },
+    Kind {
+        name: "very many refs",
+        what: &["--atomic", "refs/heads/*:refs/heads/*"],
+        atomic: true,
+        new_branches: 2000,
+    },
+];
+
+struct Song {
+    server: TestServer,
+    tree: WorkTree,
+    #[allow(dead_code, reason = "keeps the home folder")]
+    anna: Person,
+}
+
+/// `main` and branches `a` to `e` are pushed and acknowledged; then each gets one commit more.
+fn song(kind: &Kind) -> Song {
+    let server = TestServer::start();
+    let anna = server.user("anna");
+    let tree = anna.new_project("song");
+    tree.write("Song.txt", "la").commit("First take");
+    for branch in ["a", "b", "c", "d", "e"] {
+        tree.git(&["branch", branch]).assert_ok();
+    }
+    tree.push("anna/song", &["--all"]).assert_ok();
+    tree.write("Song.txt", "la la").commit("Second take");
+    for branch in ["a", "b", "c"] {
+        tree.git(&["branch", "--force", branch, "main"]).assert_ok();
+    }
+    if kind.new_branches > 0 {
+        let tip = tree.id("main");
+        let updates: String = (0..kind.new_branches)
+            .map(|number| format!("create refs/heads/take/{number} {tip}\n"))
+            .collect();
+        tree.git_with_input(&["update-ref", "--stdin"], updates.as_bytes())
+            .assert_ok();
+    }
+    Song { server, tree, anna }
+}
+
+/// Name and id of every ref.
+fn refs(bare: &Path) -> Vec<(String, String)> {
+    repositories::refs(bare)
+        .iter()
+        .map(|line| {
+            let (id, name) = line.split_once(' ').expect("id and name");
+            (name.to_owned(), id.to_owned())
+        })
+        .collect()
+}
+
+/// What the refs would be if the push had been done.
+fn refs_after(before: &[(String, String)], song: &WorkTree, kind: &Kind) -> Vec<(String, String)> {
+    let mut after: std::collections::BTreeMap<String, String> = before.iter().cloned().collect();
+    for word in kind.what.iter().filter(|word| !word.starts_with('-')) {
+        let full = |name: &str| format!("refs/heads/{name}");
+        match word.split_once(':') {
+            Some(("", name)) => {
+                after.remove(&full(name));
+            }
+            Some(("refs/heads/*", _)) => after.extend(refs(&song.folder.join(".git"))),
+            Some((from, to)) => {
+                after.insert(full(to), song.id(&full(from)));
+            }
+            None => {
+                after.insert(full(word), song.id(&full(word)));
+            }
+        }
+    }
+    after.into_iter().collect()
+}
+
+/// Stops the server at `point` in a push of this kind. `false`: the point was not on its way.
+fn crash_at(point: &str, kind: &Kind) -> bool {
+    let mut song = song(kind);
+    let bare = song.server.folder_of("anna/song");
+    song.server.stop();
+    song.server.start_again_with("AUXIN_FAULT", point);
+    let before = refs(&bare);
+    let after = refs_after(&before, &song.tree, kind);
+
+    let push = song.tree.push("anna/song", kind.what);
+
+    if push.ok() && song.server.is_running() {
+        assert_eq!(refs(&bare), after, "{point}, {}", kind.name);
+        return false;
+    }
+    song.server.wait_for_end();
+    let acknowledged = push.ok();
+    // As it lies there, before anything tidies up.
+    repositories::assert_sound(&bare);
+
+    song.server.start_again_with("AUXIN_FAULT", "");
+
+    let now = refs(&bare);
+    let told = format!("{point}, {}: {now:?}", kind.name);
+    if acknowledged {
+        assert_eq!(now, after, "acknowledged and lost: {told}");
+    }
+    if kind.atomic {
+        assert!(now == before || now == after, "neither all nor none: {told}");
+    }
+    for (name, id) in &now {
+        let known = before.contains(&(name.clone(), id.clone())) || after.contains(&(name.clone(), id.clone()));
+        assert!(known, "{name} is neither old nor new: {told}");
+    }
+    for (name, _) in &before {
+        let may_go = !after.iter().any(|(kept, _)| kept == name);
+        assert!(
+            may_go || now.iter().any(|(kept, _)| kept == name),
+            "{name} is gone: {told}"
+        );
+    }
+    repositories::assert_sound(&bare);
+    assert!(song.server.quarantines("anna/song").is_empty(), "{told}");
+    // Whoever lost the connection tries again.
+    if now != after {
+        song.tree.push("anna/song", kind.what).assert_ok();
+    }
+    assert_eq!(refs(&bare), after, "after a second try: {told}");
+    repositories::assert_sound(&bare);
+    on_disk(&bare, &["pack-refs", "--all"]).assert_ok();
+    true
+}
+
+/// Every kind of push is stopped at `point`; at least one of them gets there.
+fn crash_everything_at(point: &str) {
+    let mut reached = Vec::new();
+    for kind in &KINDS {
+        if crash_at(point, kind) {
+            reached.push(kind.name);
+        }
+    }
+    println!("{point} was reached by {reached:?}");
+    assert!(!reached.is_empty(), "no push ever came to {point}");
+}
+
+macro_rules! points {
+    ($($test:ident: $point:literal),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            crash_everything_at($point);
+        })*
+
+        #[test]
+        fn every_point_in_the_source_is_tested_here() {
+            let known = [$($point),*];
+            let mut missing = Vec::new();
+            for name in points_in_source() {
+                if !known.contains(&name.as_str()) {
+                    missing.push(name);
+                }
+            }
+            assert!(missing.is_empty(), "no test stops the server at {missing:?}");
+        }
+    };
+}
+
+points! {
+    stopped_after_the_commands_a_push_is_old_or_new: "after-commands",
+    stopped_after_the_pack_is_written_a_push_is_old_or_new: "after-pack-written",
+    stopped_after_the_index_is_written_a_push_is_old_or_new: "after-idx-written",
+    stopped_after_the_pack_is_synced_a_push_is_old_or_new: "after-pack-fsync",
+    stopped_after_the_pack_is_renamed_a_push_is_old_or_new: "after-pack-rename",
+    stopped_after_the_index_is_renamed_a_push_is_old_or_new: "after-idx-rename",
+    stopped_after_the_row_is_written_a_push_is_old_or_new: "after-push-row",
+    stopped_before_the_first_ref_a_push_is_old_or_new: "before-ref-rename",
+    stopped_after_the_first_ref_a_push_is_old_or_new: "after-first-ref",
+    stopped_after_all_refs_a_push_is_old_or_new: "after-refs",
+    stopped_before_the_report_a_push_is_old_or_new: "before-report",
+}
+
+/// The points that the source names.
+fn points_in_source() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                for (_, rest) in text
+                    .match_indices("fault::point(\"")
+                    .map(|(at, word)| (at, &text[at + word.len()..]))
+                {
+                    found.extend(rest.split('"').next().map(str::to_owned));
+                }
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}

@@ -1,0 +1,222 @@
+//! Right inputs to begin with.
+
+use std::path::Path;
+
+use crate::support::pack::{self, BLOB, COMMIT, Pack, TREE};
+use crate::support::repositories::{self, on_disk_with_input};
+use crate::support::wire::{self, NO_OBJECT, V0, V2};
+
+/// A small repository: ten commits, tags of both kinds, one pack.
+pub fn repository(bare: &Path) {
+    repositories::init(bare);
+    repositories::straight_history(bare, 10);
+    repositories::on_disk(bare, &["tag", "-a", "-m", "Mix", "mix-1", "main"]).assert_ok();
+    repositories::on_disk(bare, &["tag", "rough", "main~3"]).assert_ok();
+    repositories::on_disk(bare, &["repack", "-adq"]).assert_ok();
+    for (key, value) in [
+        ("uploadpack.allowFilter", "true"),
+        ("uploadpack.allowRefInWant", "true"),
+    ] {
+        repositories::on_disk(bare, &["config", key, value]).assert_ok();
+    }
+}
+
+/// Requests of all versions; the first byte is the version.
+pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
+    let id = |name: &str| repositories::id(bare, name);
+    let (tip, old, tag) = (id("main"), id("main~5"), id("mix-1"));
+    let v2 = [
+        V2::ls_refs().bytes(),
+        V2::ls_refs()
+            .arg("peel")
+            .arg("symrefs")
+            .arg("unborn")
+            .arg("ref-prefix refs/heads/")
+            .bytes(),
+        V2::fetch().arg(format!("want {tip}")).arg("done").bytes(),
+        V2::fetch()
+            .arg("thin-pack")
+            .arg("ofs-delta")
+            .arg("include-tag")
+            .arg(format!("want {tip}"))
+            .arg(format!("have {old}"))
+            .bytes(),
+        V2::fetch()
+            .arg(format!("want {tag}"))
+            .arg(format!("shallow {old}"))
+            .arg("deepen 3")
+            .arg("deepen-relative")
+            .arg("done")
+            .bytes(),
+        V2::fetch()
+            .arg(format!("want {tip}"))
+            .arg("deepen-since 1700000000")
+            .arg("deepen-not refs/tags/rough")
+            .arg("done")
+            .bytes(),
+        V2::fetch()
+            .arg(format!("want {tip}"))
+            .arg("filter combine:blob:limit=1k+tree:2")
+            .arg("done")
+            .bytes(),
+        V2::fetch()
+            .capability("server-option=x")
+            .arg("sideband-all")
+            .arg("want-ref refs/heads/main")
+            .arg("wait-for-done")
+            .arg(format!("have {old}"))
+            .bytes(),
+    ];
+    let v0 = |capabilities: &str| V0 {
+        capabilities: capabilities.into(),
+        wants: vec![tip.clone(), tag.clone()],
+        haves: vec![old.clone()],
+        done: true,
+        ..V0::default()
+    };
+    let mut shallow = v0("side-band-64k shallow deepen-relative filter");
+    shallow.shallows = vec![old.clone()];
+    shallow.deepen = vec!["deepen 2".into()];
+    shallow.filter = Some("blob:none".into());
+    let mut open = v0("multi_ack_detailed no-done side-band ofs-delta thin-pack");
+    open.done = false;
+    let old_requests = [v0(""), v0("multi_ack side-band-64k include-tag"), shallow, open];
+    let mut all: Vec<Vec<u8>> = v2.iter().map(|body| [b"\x02", body.as_slice()].concat()).collect();
+    all.extend(
+        old_requests
+            .iter()
+            .map(|request| [b"\x00".to_vec(), request.bytes()].concat()),
+    );
+    all.push(b"\x010000".to_vec());
+    all
+}
+
+/// Lists of commands; the first byte means nothing.
+pub fn pushes() -> Vec<Vec<u8>> {
+    let (one, two) = ("1".repeat(40), "2".repeat(40));
+    let all = "report-status-v2 side-band-64k atomic push-options quiet object-format=sha1 agent=x session-id=y";
+    [
+        b"0000".to_vec(),
+        wire::push(
+            &[wire::command(NO_OBJECT, &one, "refs/heads/main")],
+            "report-status",
+            &[],
+            b"PACK",
+        ),
+        wire::push(
+            &[
+                wire::command(&one, NO_OBJECT, "refs/heads/old"),
+                wire::command(&one, &two, "refs/heads/main"),
+            ],
+            all,
+            &["mood=blue", "ci.skip"],
+            b"PACK",
+        ),
+        [
+            wire::line(&format!("shallow {one}")),
+            wire::push(&[wire::command(NO_OBJECT, &two, "refs/tags/x")], "", &[], b""),
+        ]
+        .concat(),
+        [
+            wire::data(b"push-cert\0 report-status\n"),
+            wire::line("certificate version 0.1"),
+            wire::line("push-cert-end"),
+        ]
+        .concat(),
+    ]
+    .into_iter()
+    .map(|body| [b"\x00".to_vec(), body].concat())
+    .collect()
+}
+
+/// Packs: made by hand, and by git with deltas of both kinds.
+pub fn packs(bare: &Path) -> Vec<Vec<u8>> {
+    let blob = b"la la la".to_vec();
+    let tree = pack::tree(&[("100644", b"take", pack::id("blob", &blob))]);
+    let commit = pack::commit(&pack::id("tree", &tree));
+    let mut small = Pack::default();
+    small.object(COMMIT, &commit);
+    small.object(TREE, &tree);
+    let base = small.object(BLOB, &blob);
+    let next = small.delta_at(base, &pack::insert(8, b"another verse"));
+    small.delta_at(next, &pack::insert(13, b"and another"));
+    small.delta_of(&pack::id("blob", &blob), &pack::insert(8, b"a chorus"));
+    let mut all = vec![small.finish(), Pack::default().finish()];
+    for args in [
+        &["pack-objects", "--stdout", "--revs", "-q", "--delta-base-offset"][..],
+        &["pack-objects", "--stdout", "--revs", "-q"],
+        &["pack-objects", "--stdout", "--revs", "-q", "--thin"],
+    ] {
+        for revs in ["main\n", "main\n--not\nmain~4\n"] {
+            all.push(
+                on_disk_with_input(bare, args, revs.as_bytes())
+                    .assert_ok()
+                    .stdout
+                    .clone(),
+            );
+        }
+    }
+    all
+}
+
+/// Objects; the first byte chooses the kind.
+pub fn objects() -> Vec<Vec<u8>> {
+    let file = pack::id("blob", b"la");
+    let tree = pack::tree(&[
+        ("100644", b".gitmodules", file),
+        ("40000", b"Audio Files", file),
+        ("160000", b"plugin", file),
+        ("120000", b"link", file),
+    ]);
+    let commit = pack::commit(&pack::id("tree", &tree));
+    let tag = b"object 1111111111111111111111111111111111111111\ntype commit\ntag mix-1\n\
+                tagger Ada <ada@example.org> 1700000000 +0100\n\nMix\n";
+    let modules = b"[submodule \"x\"]\n\tpath = x\n\turl = https://example.org/x\n\tupdate = checkout\n";
+    [(0, commit), (1, tree), (2, modules.to_vec()), (3, tag.to_vec())]
+        .into_iter()
+        .map(|(kind, content)| [vec![kind], content].concat())
+        .collect()
+}
+
+/// Names of people and repositories.
+pub fn names() -> Vec<Vec<u8>> {
+    [
+        "anna/song",
+        "Anna-2/Song_1.0.git",
+        "a/b",
+        "band/x..y",
+        "api/v1",
+        "anna/.git",
+        "CON/nul.txt",
+        "sö/ng",
+    ]
+    .iter()
+    .map(|name| name.as_bytes().to_vec())
+    .collect()
+}
+
+/// Filters.
+pub fn filters() -> Vec<Vec<u8>> {
+    [
+        "blob:none",
+        "blob:limit=10k",
+        "tree:3",
+        "object:type=commit",
+        "sparse:oid=1111111111111111111111111111111111111111",
+        "combine:blob:none+tree:1",
+        "combine:combine%3ablob%253anone%2btree%3a1+tree:0",
+    ]
+    .iter()
+    .map(|filter| filter.as_bytes().to_vec())
+    .collect()
+}
+
+/// A repository's config.
+pub fn repo_configs() -> Vec<Vec<u8>> {
+    vec![
+        b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tlogAllRefUpdates = always\n".to_vec(),
+        b"[uploadpack]\n\tallowFilter\n\thideRefs = refs/x\n\thideRefs = !refs/x/y\n[uploadpackfilter \"tree\"]\n\tallow = true\n\tmaxDepth = 3\n".to_vec(),
+        b"[receive]\n\tdenyNonFastForwards = yes\n\tmaxInputSize = 10m\n\tfsckObjects = true\n[receive \"fsck\"]\n\tbadDate = warn\n[transfer]\n\thideRefs = ^refs/z\n[include]\n\tpath = x\n".to_vec(),
+        b"[extensions]\n\tobjectFormat = sha256\n[http]\n\tuploadpack = false\n\treceivepack = true\n[lsrefs]\n\tunborn = ignore\n".to_vec(),
+    ]
+}

@@ -1,0 +1,292 @@
+//! The entry points that strangers reach, and what must hold whatever they are given.
+
+use std::sync::LazyLock;
+
+use auxin::config::GitSettings;
+use auxin::git::filter::Filter;
+use auxin::git::index_pack::{IndexError, IndexLimits, index_pack};
+use auxin::git::object_store::ObjectKind;
+use auxin::git::pkt_line::{Packet, PktReader};
+use auxin::git::receive_pack::commands::{self, CommandLimits};
+use auxin::git::repo_config::RepoConfig;
+use auxin::git::snapshot::Repository;
+use auxin::git::upload_pack::{self, Protocol, UploadOptions};
+use auxin::git::work::Work;
+use auxin::git::{ObjectId, fsck};
+use auxin::names::{OwnerName, RepoAddress, RepoName};
+use gix::hash::Kind;
+use tempfile::TempDir;
+
+use super::corpus;
+use crate::support::wire;
+
+/// Takes an input; panics if something does not hold.
+type Check = dyn Fn(&[u8]);
+
+/// One entry point.
+pub struct Target {
+    /// Name, also of the folder with kept inputs.
+    pub name: &'static str,
+    /// Inputs to begin with.
+    pub corpus: fn() -> Vec<Vec<u8>>,
+    /// Takes an input; panics if something does not hold.
+    pub run: Box<Check>,
+}
+
+/// A small repository that all inputs of a process share.
+static REPOSITORY: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    corpus::repository(&folder.path().join("song.git"));
+    folder
+});
+
+/// Limits so small that inputs of a few kilobytes reach them.
+fn limits() -> GitSettings {
+    GitSettings {
+        max_request_bytes: 64 << 10,
+        max_wants: 50,
+        max_haves: 50,
+        max_shallows: 50,
+        max_ref_prefixes: 20,
+        max_commands: 50,
+        max_command_bytes: 16 << 10,
+        max_push_options: 10,
+        max_push_bytes: 1 << 20,
+        max_push_objects: 2_000,
+        max_object_bytes: 1 << 20,
+        max_in_memory_bytes: 1 << 20,
+        max_delta_depth: 50,
+        ..GitSettings::default()
+    }
+}
+
+/// Reading pkt-lines: what was read is what is written again.
+pub fn pkt_line() -> Target {
+    Target {
+        name: "pkt-line",
+        corpus: corpus::pushes,
+        run: Box::new(|input| {
+            const LIMIT_BYTES: u64 = 8 << 10;
+            let mut reader = PktReader::new(input, LIMIT_BYTES);
+            let mut again = Vec::new();
+            while let Ok(Some(packet)) = reader.next_packet() {
+                match packet {
+                    Packet::Flush => again.extend(b"0000"),
+                    Packet::Delim => again.extend(b"0001"),
+                    Packet::ResponseEnd => again.extend(b"0002"),
+                    Packet::Data(data) => again.extend(wire::data(data)),
+                }
+            }
+            assert!(again.len() as u64 <= LIMIT_BYTES);
+            assert!(
+                input[..again.len()].eq_ignore_ascii_case(&again),
+                "something else was read than stands there"
+            );
+        }),
+    }
+}
+
+/// A whole fetch: the answer is pkt-lines, or a raw pack after them in v0.
+pub fn upload_pack() -> Target {
+    let repository = Repository::open(&REPOSITORY.path().join("song.git"), true).expect("a sound repository");
+    let limits = limits();
+    Target {
+        name: "upload-pack",
+        corpus: || corpus::fetches(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            let (version, mut body) = match input.split_first() {
+                Some((first, rest)) => (first % 3, rest),
+                None => (0, input),
+            };
+            let work = Work::unlimited();
+            let options = UploadOptions {
+                protocol: [Protocol::V0, Protocol::V1, Protocol::V2][version as usize],
+                limits: &limits,
+                grace_tips: &Vec::new,
+                work: &work,
+            };
+            let mut out = Vec::new();
+            let result = upload_pack::serve(&repository, &options, &mut body, &mut out);
+            if version == 2 {
+                wire::parse(&out).expect("an answer of whole pkt-lines");
+            } else {
+                let mut rest = out.as_slice();
+                while !rest.is_empty() && !rest.starts_with(b"PACK") {
+                    (_, rest) = wire::next(rest).expect("an answer of whole pkt-lines");
+                }
+            }
+            if let Err(error) = result {
+                assert!(!error.to_string().is_empty());
+            }
+        }),
+    }
+}
+
+/// The list of commands of a push: within the limits, or refused.
+pub fn commands() -> Target {
+    let settings = limits();
+    Target {
+        name: "commands",
+        corpus: corpus::pushes,
+        run: Box::new(move |input| {
+            let limits = CommandLimits::from(&settings);
+            let body = input.get(1..).unwrap_or_default();
+            if let Ok(found) = commands::parse(body, Kind::Sha1, &limits) {
+                assert!(found.updates.len() <= limits.max_commands);
+                assert!(
+                    found
+                        .options
+                        .as_ref()
+                        .is_none_or(|options| options.len() <= limits.max_options)
+                );
+            }
+        }),
+    }
+}
+
+/// A pack into quarantine: taken in whole or refused; what is taken in, git reads.
+pub fn pack() -> Target {
+    let settings = limits();
+    Target {
+        name: "pack",
+        corpus: || corpus::packs(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            let folder = tempfile::tempdir().expect("a folder for temporary files");
+            let mut limits = IndexLimits::of_push(&settings);
+            limits.threads = 1;
+            let mut rest = input;
+            let mut none = |_: &ObjectId| -> Option<(ObjectKind, Vec<u8>)> { None };
+            let mut tick = || Ok(());
+            let taken = index_pack(
+                &mut rest,
+                folder.path(),
+                Kind::Sha1,
+                &limits,
+                &mut none,
+                &mut (),
+                &mut tick,
+            );
+            match taken {
+                Ok(Some(pack)) => {
+                    assert!(pack.objects > 0);
+                    let mut command = crate::support::GitProgram::first().command(folder.path());
+                    command.arg("verify-pack").arg(pack.file("idx"));
+                    crate::support::run(&mut command).assert_ok();
+                }
+                Ok(None) => {}
+                Err(error) => assert!(!IndexError::to_string(&error).is_empty()),
+            }
+        }),
+    }
+}
+
+/// git's rules for objects: some answer for every content.
+pub fn fsck() -> Target {
+    Target {
+        name: "fsck",
+        corpus: corpus::objects,
+        run: Box::new(|input| {
+            let (kind, content) = match input.split_first() {
+                Some((first, rest)) => (first % 4, rest),
+                None => (0, input),
+            };
+            let kind = [ObjectKind::Commit, ObjectKind::Tree, ObjectKind::Blob, ObjectKind::Tag][kind as usize];
+            let mut checker = fsck::Checker::new(std::sync::Arc::new(fsck::Rules::strict()));
+            let id = ObjectId::from_hex(b"1111111111111111111111111111111111111111").expect("an id");
+            checker.check(&id, kind, content);
+            checker.finish(&mut |_| fsck::FoundBlob::Content(content.to_vec()));
+            assert!(checker.problems().len() < 10_000);
+        }),
+    }
+}
+
+/// Names: what is accepted is safe as a path and is written as it was read.
+pub fn names() -> Target {
+    Target {
+        name: "names",
+        corpus: corpus::names,
+        run: Box::new(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            for name in [
+                OwnerName::parse(text).ok().map(|name| name.as_str().to_owned()),
+                RepoName::parse(text).ok().map(|name| name.as_str().to_owned()),
+            ]
+            .into_iter()
+            .flatten()
+            {
+                assert_eq!(name, text);
+                assert!(!name.is_empty() && name.len() <= 255);
+                assert!(!name.starts_with(['.', '-']) && !name.ends_with('.'));
+                assert!(!name.contains("..") && !name.to_lowercase().ends_with(".lock"));
+                assert!(!name.to_lowercase().ends_with(".git"));
+                assert!(name.chars().all(|letter| !letter.is_control()));
+                assert!(!name.contains(['/', '\\', ':', '*', '?', '"', '<', '>', '|', '~', '^', ' ', '\0']));
+                assert!(std::path::Path::new(&name).components().count() == 1);
+            }
+            if let Ok(address) = RepoAddress::parse(text) {
+                let again = RepoAddress::parse(&address.to_string()).expect("what is written is read again");
+                assert!(again == address);
+            }
+        }),
+    }
+}
+
+/// The settings file: read, or every mistake with its place.
+pub fn settings() -> Target {
+    Target {
+        name: "settings",
+        corpus: || {
+            let template = auxin::config::template();
+            let plain = template.replace("\n# ", "\n").replace("\n#", "\n");
+            vec![
+                template.into_bytes(),
+                plain.into_bytes(),
+                b"[server]\nlisten = \"127.0.0.1:1\"\n".to_vec(),
+            ]
+        },
+        run: Box::new(|input| {
+            let text = String::from_utf8_lossy(input);
+            let env = vec![("AUXIN_GIT__MAX_WANTS".to_owned(), text.chars().take(40).collect())];
+            for env in [&[][..], &env] {
+                if let Err(errors) = auxin::config::parse(&text, env, &[]) {
+                    assert!(!errors.is_empty());
+                }
+            }
+        }),
+    }
+}
+
+/// A repository's own config.
+pub fn repo_config() -> Target {
+    Target {
+        name: "repo-config",
+        corpus: corpus::repo_configs,
+        run: Box::new(|input| {
+            for trusted in [false, true] {
+                if let Ok(config) = RepoConfig::parse(input, trusted) {
+                    config.hidden_from_upload(b"refs/heads/main");
+                    config.hidden_from_receive(input);
+                    config.allows_filter("tree");
+                }
+            }
+        }),
+    }
+}
+
+/// A filter: within its limits, or refused with its name.
+pub fn filter() -> Target {
+    Target {
+        name: "filter",
+        corpus: corpus::filters,
+        run: Box::new(|input| {
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            match Filter::parse(text, 8, 1 << 10) {
+                Ok(filter) => {
+                    assert!(text.len() <= 1 << 10);
+                    filter.names();
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }),
+    }
+}

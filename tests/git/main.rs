@@ -1,0 +1,13 @@
+//! The Git layer against stock git on the same repositories.
+
+mod fetch_clients;
+mod fetch_differential;
+mod fetch_host;
+mod fetch_support;
+mod on_disk;
+mod plan;
+mod push_objects;
+mod push_support;
+mod receive_pack;
+mod repack;
+mod upload_pack;

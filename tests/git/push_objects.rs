@@ -1,0 +1,282 @@
+//! Pushes whose objects are refused, and those that only look as if they should be.
+
+use crate::push_support::{Place, command, git_in};
+
+const NULL: &str = "0000000000000000000000000000000000000000";
+
+#[test]
+fn dangerous_trees_are_refused_and_nothing_of_them_stays() {
+    let place = Place::new();
+    let blob = place.commit("a", "a");
+    let blob = place.git(&["rev-parse", &format!("{blob}:a")]);
+    for (name, message) in [
+        (".git", "hasDotgit"),
+        ("..", "hasDotdot"),
+        (".GIT", "hasDotgit"),
+        ("git~1", "hasDotgit"),
+    ] {
+        let entry = format!("100644 blob {blob}\t{name}\n");
+        let (ok, tree, errors) =
+            crate::fetch_support::run_git(&place.client, &["mktree", "--missing"], entry.as_bytes());
+        assert!(ok, "{errors}");
+        let tree = String::from_utf8(tree).expect("an id").trim().to_owned();
+        let commit = place.git(&["commit-tree", &tree, "-m", "evil"]);
+
+        let pushed = place
+            .push(&[&format!("{commit}:refs/heads/evil")])
+            .refused("unpacker error");
+
+        assert!(pushed.text.contains(message), "{}", pushed.text);
+        assert!(place.object_files().is_empty());
+    }
+}
+
+#[test]
+fn a_dangerous_gitmodules_is_refused_wherever_it_lies_in_the_pack() {
+    let place = Place::new();
+    place.commit(".gitmodules", "[submodule \"x\"]\n\tpath = x\n\turl = -u./payload\n");
+    place.push(&["main"]).refused("unpacker error");
+    assert!(place.object_files().is_empty());
+
+    place.git(&["commit", "-q", "--amend", "-m", "x", "--allow-empty"]);
+    place.commit(
+        ".gitmodules",
+        "[submodule \"x\"]\n\tpath = x\n\turl = https://example.org/x.git\n",
+    );
+    // The bad one is still in history.
+    place.push(&["main"]).refused("gitmodulesUrl");
+    let orphan = place.git(&["commit-tree", "main^{tree}", "-m", "clean"]);
+    place.push(&[&format!("{orphan}:refs/heads/main")]).ok();
+}
+
+#[test]
+fn the_repository_decides_how_bad_a_thing_is_as_far_as_it_is_trusted() {
+    let mut place = Place::new();
+    let tree = place.git(&["hash-object", "-t", "tree", "-w", "--stdin"]);
+    let text = format!("tree {tree}\nauthor A <a@b> 01 +0000\ncommitter A <a@b> 1 +0000\n\nx\n");
+    let (_, id, _) = crate::fetch_support::run_git(
+        &place.client,
+        &["hash-object", "-t", "commit", "-w", "--literally", "--stdin"],
+        text.as_bytes(),
+    );
+    let spec = format!("{}:refs/heads/x", String::from_utf8(id).expect("an id").trim());
+    place.push(&[&spec]).refused("zeroPaddedDate");
+    place.on_server(&["config", "receive.fsck.zeroPaddedDate", "warn"]);
+
+    place.push(&[&spec]).refused("zeroPaddedDate");
+    place.trust_hooks = true;
+    let pushed = place.push(&[&spec]).ok();
+
+    assert!(pushed.text.contains("warning: object"), "{}", pushed.text);
+}
+
+#[test]
+fn a_pack_that_lacks_objects_is_refused() {
+    let place = Place::new();
+    place.commit("a", "first");
+    let first = place.git(&["rev-parse", "main"]);
+    place.commit("folder/b", "second");
+    let second = place.git(&["rev-parse", "main"]);
+    let tree = place.git(&["rev-parse", "main^{tree}"]);
+    let folder = place.git(&["rev-parse", "main:folder"]);
+    let blob = place.git(&["rev-parse", "main:folder/b"]);
+    let first_tree = place.git(&["rev-parse", "main~1^{tree}"]);
+    let first_blob = place.git(&["rev-parse", "main:a"]);
+    let all = [&first, &second, &tree, &folder, &blob, &first_tree, &first_blob];
+    for left_out in all {
+        if left_out == &second {
+            continue;
+        }
+        let sent: Vec<&String> = all.iter().copied().filter(|id| id != &left_out).collect();
+        let answer = push_objects(&place, &sent, &second);
+
+        assert!(
+            answer.contains("ng refs/heads/x missing necessary objects"),
+            "without {left_out}: {answer}"
+        );
+        assert!(place.object_files().is_empty());
+    }
+    assert!(
+        push_objects(
+            &place,
+            &[&first, &tree, &folder, &blob, &first_tree, &first_blob],
+            &second
+        )
+        .contains("ng refs/heads/x")
+    );
+    assert!(push_objects(&place, &all, &second).contains("ok refs/heads/x"));
+    assert_eq!(place.refs(), ["refs/heads/x"]);
+}
+
+/// Pushes a pack of just these objects, with `tip` as the new value of `refs/heads/x`.
+fn push_objects(place: &Place, objects: &[&String], tip: &str) -> String {
+    let list: String = objects.iter().map(|id| format!("{id}\n")).collect();
+    let (ok, pack, errors) =
+        crate::fetch_support::run_git(&place.client, &["pack-objects", "-q", "--stdout"], list.as_bytes());
+    assert!(ok, "{errors}");
+    let mut request = command(NULL, tip, "refs/heads/x", Some("report-status"));
+    request.extend(b"0000");
+    request.extend(pack);
+    let (answer, _) = place.serve(&request);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn the_empty_tree_need_not_be_sent_and_is_stored_all_the_same() {
+    let place = Place::new();
+    let tree = place.git(&["hash-object", "-t", "tree", "-w", "--stdin"]);
+    let empty = place.git(&["commit-tree", &tree, "-m", "nothing yet"]);
+
+    let answer = push_objects(&place, &[&empty], &empty);
+
+    assert!(answer.contains("ok refs/heads/x"), "{answer}");
+    assert_eq!(place.refs(), ["refs/heads/x"]);
+    assert_eq!(place.on_server(&["cat-file", "-t", &tree]), "tree");
+}
+
+#[test]
+fn objects_that_lie_around_without_a_ref_prove_nothing() {
+    let place = Place::new();
+    place.commit("a", "first");
+    place.push(&["main"]).ok();
+    let commit = place.commit("folder/b", "second");
+    // What an interrupted clean-up leaves: the commit and its trees, but not the file.
+    let ids: Vec<String> = ["main", "main^{tree}", "main:folder"]
+        .iter()
+        .map(|name| place.git(&["rev-parse", name]))
+        .collect();
+    let list: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    let pack = place.server.join("objects/pack/pack");
+    let (ok, _, errors) = crate::fetch_support::run_git(
+        &place.client,
+        &["pack-objects", "-q", &pack.to_string_lossy()],
+        list.as_bytes(),
+    );
+    assert!(ok, "{errors}");
+
+    let answer = push_objects(&place, &[], &commit);
+    assert!(answer.contains("missing necessary objects"), "{answer}");
+
+    place.commit("c", "third");
+    let tip = place.git(&["rev-parse", "main"]);
+    let sent: Vec<String> = ["main", "main^{tree}", "main:c"]
+        .iter()
+        .map(|name| place.git(&["rev-parse", name]))
+        .collect();
+    let answer = push_objects(&place, &sent.iter().collect::<Vec<_>>(), &tip);
+    assert!(answer.contains("missing necessary objects"), "{answer}");
+    let blob = place.git(&["rev-parse", "main:folder/b"]);
+    let mut sent: Vec<&String> = sent.iter().collect();
+    sent.push(&blob);
+    let answer = push_objects(&place, &sent, &tip);
+    assert!(answer.contains("ok refs/heads/x"), "{answer}");
+    assert_eq!(place.refs(), ["refs/heads/main", "refs/heads/x"]);
+}
+
+#[test]
+fn a_push_from_a_shallow_clone_is_taken_where_the_history_is_known() {
+    let place = Place::new();
+    for n in 0..4 {
+        place.commit("a", &n.to_string());
+    }
+    place.push(&["main"]).ok();
+    let shallow = place.beside("shallow");
+    let url = format!("file://{}", place.server.display());
+    git_in(
+        &place.server,
+        &["clone", "-q", "--depth", "1", &url, &shallow.to_string_lossy()],
+    );
+    std::fs::write(shallow.join("b"), "b").expect("writes");
+    git_in(&shallow, &["add", "-A"]);
+    git_in(&shallow, &["commit", "-q", "-m", "from a shallow clone"]);
+
+    place.push_from(&shallow, &["main"]).ok();
+
+    assert_eq!(place.server_id("main"), git_in(&shallow, &["rev-parse", "main"]));
+    assert_eq!(place.refs(), ["refs/heads/main"]);
+    assert!(!place.server.join("shallow").exists());
+}
+
+#[test]
+fn a_ref_that_needs_a_shallow_boundary_is_refused_unless_the_repository_takes_it() {
+    let origin = Place::new();
+    for n in 0..4 {
+        origin.commit("a", &n.to_string());
+    }
+    let shallow = origin.beside("shallow");
+    let url = format!("file://{}", origin.client.display());
+    git_in(
+        &origin.client,
+        &["clone", "-q", "--depth", "2", &url, &shallow.to_string_lossy()],
+    );
+    let place = Place::new();
+
+    place
+        .push_from(&shallow, &["main"])
+        .refused("shallow update not allowed");
+    assert!(place.refs().is_empty());
+    assert!(place.object_files().is_empty());
+    place.on_server(&["config", "receive.shallowUpdate", "true"]);
+    place.push_from(&shallow, &["main"]).ok();
+
+    assert_eq!(place.on_server(&["rev-list", "--count", "main"]), "2");
+    assert_eq!(place.refs(), ["refs/heads/main"]);
+}
+
+#[test]
+fn limits_are_told_in_the_report() {
+    let mut place = Place::new();
+    place.commit("a", &"x".repeat(5000));
+    place.settings.max_push_bytes = 100;
+    place.push(&["main"]).refused("exceeds the maximum of 100 bytes");
+    place.settings.max_push_bytes = 0;
+    place.settings.max_push_objects = 2;
+    place.push(&["main"]).refused("git.max_push_objects");
+    place.settings.max_push_objects = 100;
+    place.settings.max_object_bytes = 1000;
+    place.push(&["main"]).refused("git.max_object_bytes");
+    place.settings.max_object_bytes = 1 << 30;
+    place.on_server(&["config", "receive.maxInputSize", "50"]);
+    place.push(&["main"]).refused("exceeds the maximum of 50 bytes");
+    place.settings.max_ref_name_bytes = 20;
+    place
+        .push(&["main:refs/heads/a-long-name-for-a-ref"])
+        .refused("longer than 20 bytes");
+    assert!(place.object_files().is_empty());
+}
+
+#[test]
+fn a_push_cut_off_in_mid_pack_leaves_nothing() {
+    let place = Place::new();
+    place.commit("a", &"text ".repeat(5000));
+    let request = place.push(&["main"]).ok().request;
+    let other = Place::new();
+    for cut in [request.len() - 1, request.len() - 25, request.len() / 2] {
+        let (answer, _) = other.serve(&request[..cut]);
+        assert!(String::from_utf8_lossy(&answer).contains("unpack the pack ends too early"));
+        assert!(other.object_files().is_empty());
+        assert!(other.refs().is_empty());
+    }
+    assert!(other.calls().is_empty());
+}
+
+#[test]
+fn a_request_that_is_no_push_is_told_so() {
+    let place = Place::new();
+    for (request, expected) in [
+        (
+            &b"0009hello"[..],
+            "ERR protocol error: expected old/new/ref, got 'hello'",
+        ),
+        (b"zzzz", "ERR protocol error: bad line length"),
+        (b"0032 ", "ERR protocol error"),
+    ] {
+        let (answer, served) = place.serve(request);
+        assert!(served.is_err());
+        assert!(
+            String::from_utf8_lossy(&answer).contains(expected),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+    }
+}

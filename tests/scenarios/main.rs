@@ -1,0 +1,26 @@
+//! What people do with the server, one file for each promise.
+
+#![allow(missing_docs, reason = "test names are the documentation")]
+
+#[allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounts;
+mod clone_fetch;
+mod dependencies;
+mod first_five_minutes;
+mod hooks;
+mod hostile_packs;
+mod limits;
+mod logs;
+mod memory;
+mod names;
+mod other_clients;
+mod partial_clone;
+mod proxy_tls;
+mod push_create;
+mod repo_shapes;
+mod rights;
+mod shallow;
+mod wire_shapes;

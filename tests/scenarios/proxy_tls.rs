@@ -1,0 +1,187 @@
+//! Behind nginx with TLS in front, and with certificates of our own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::{MIB, Person, TestServer, noise, process, run};
+
+/// A certificate for 127.0.0.1 that signs itself, and its key.
+fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+        ])
+        .args(["-nodes", "-days", "3650", "-subj", &format!("/CN={name}")])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:TRUE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert))
+    .assert_ok();
+    (cert, key)
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// nginx in front of a server.
+struct Nginx {
+    process: Child,
+    port: u16,
+}
+
+impl Nginx {
+    fn start(folder: &Path, server: &TestServer, cert: &Path, key: &Path) -> Self {
+        let port = free_port();
+        let at = folder.display();
+        let config = format!(
+            "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 64; }}\n\
+             http {{ access_log {at}/access.log;\n\
+             client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/f;\n\
+             uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+             server {{ listen 127.0.0.1:{port} ssl http2;\n\
+             ssl_certificate {}; ssl_certificate_key {};\n\
+             client_max_body_size 0;\n\
+             location / {{ proxy_pass http://{};\n\
+             proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off;\n\
+             proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto https;\n\
+             proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",
+            cert.display(),
+            key.display(),
+            server.address()
+        );
+        let path = folder.join("nginx.conf");
+        std::fs::write(&path, config).expect("a file");
+        let process = Command::new("nginx")
+            .arg("-c")
+            .arg(&path)
+            .arg("-p")
+            .arg(folder)
+            .args(["-e", "stderr"])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx is installed");
+        let mut nginx = Self { process, port };
+        process::wait_until("nginx answers", Duration::from_secs(20), || {
+            assert!(matches!(nginx.process.try_wait(), Ok(None)), "nginx ended");
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        nginx
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// The same person, who reaches the server at another address with this certificate.
+fn person_at(url: &str, person: &Person, cert: &Path) -> Person {
+    let person = Person::new(url, &person.name, &person.password, crate::support::GitProgram::first());
+    trust(&person, cert);
+    person
+}
+
+fn trust(person: &Person, cert: &Path) {
+    let cert = cert.display().to_string();
+    person.git(&["config", "--global", "http.sslCAInfo", &cert]).assert_ok();
+}
+
+#[test]
+fn everything_works_behind_nginx_with_tls_in_front() {
+    let server = TestServer::prepare()
+        .setting("server.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .start();
+    let (cert, key) = certificate(&server.scratch(), "proxy");
+    let nginx = Nginx::start(&server.scratch(), &server, &cert, &key);
+    let anna = server.user("anna");
+    let anna = person_at(&format!("https://127.0.0.1:{}", nginx.port), &anna, &cert);
+    let song = anna.new_project("song");
+    song.write("take.wav", noise(1, 6 * MIB)).commit("First take");
+
+    song.push("anna/song", &["main"]).assert_ok();
+    for version in ["0", "2"] {
+        let config = format!("protocol.version={version}");
+        let into = format!("copy{version}");
+        anna.git(&["-c", &config, "clone", "--quiet", &anna.url("anna/song"), &into])
+            .assert_ok();
+        anna.project(&into).assert_sound();
+    }
+    song.write("take.wav", noise(2, 100)).commit("Second take");
+    song.push("anna/song", &["main"]).assert_ok();
+    let wrong = Person::new(
+        anna.url("").trim_end_matches("/.git"),
+        "anna",
+        "wrong",
+        crate::support::GitProgram::first(),
+    );
+    trust(&wrong, &cert);
+    wrong
+        .try_clone("anna/song", "copy", &[])
+        .assert_refused_with("Authentication failed");
+    let refused = song.push("nobody/song", &["main"]);
+    assert!(!refused.assert_failed().remote_lines().is_empty(), "{refused:?}");
+}
+
+#[test]
+fn addresses_that_a_stranger_claims_are_believed_from_trusted_proxies_only() {
+    let claims = |server: &TestServer| {
+        let request = crate::support::Request::upload_refs("nobody/mark", 2).header("X-Forwarded-For", "203.0.113.77");
+        server.send(request);
+        server.wait_for_line("nobody/mark");
+        server.printed().contains("203.0.113.77")
+    };
+    let trusting = TestServer::prepare()
+        .setting("server.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .start();
+    assert!(claims(&trusting), "{}", trusting.printed());
+    let careful = TestServer::start();
+    assert!(!claims(&careful), "{}", careful.printed());
+}
+
+#[test]
+fn the_server_speaks_tls_and_http_2_itself_and_takes_a_new_certificate_while_it_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (cert, key) = certificate(folder.path(), "first");
+    let server = TestServer::prepare()
+        .setting("server.tls_cert_file", cert.display())
+        .setting("server.tls_key_file", key.display())
+        .start();
+    let url = format!("https://{}", server.address());
+    let anna = person_at(&url, &server.user("anna"), &cert);
+    let song = anna.new_project("song");
+    song.write("take.wav", noise(1, 6 * MIB)).commit("First take");
+    song.push("anna/song", &["main"]).assert_ok();
+    anna.clone_repo("anna/song", "copy", &[]).assert_sound();
+    let mut traced = anna.command_in(anna.home(), &["ls-remote", &anna.url("anna/song")]);
+    traced.env("GIT_CURL_VERBOSE", "1");
+    let traced = run(&mut traced);
+    traced.assert_ok().assert_said("HTTP/2 200");
+
+    let (second, second_key) = certificate(folder.path(), "second");
+    std::fs::rename(&second_key, &key).expect("a file");
+    std::fs::rename(&second, &cert).expect("a file");
+
+    process::wait_until("the new certificate is used", Duration::from_secs(60), || {
+        let seen = run(Command::new("openssl")
+            .args(["s_client", "-connect", &server.address(), "-CAfile"])
+            .arg(&cert));
+        seen.out().contains("CN = second") || seen.out().contains("CN=second")
+    });
+    anna.clone_repo("anna/song", "again", &[]).assert_sound();
+}
