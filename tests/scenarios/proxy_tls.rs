@@ -162,8 +162,7 @@ fn the_server_speaks_tls_and_http_2_itself_and_takes_a_new_certificate_while_it_
         .setting("server.tls_cert_file", cert.display())
         .setting("server.tls_key_file", key.display())
         .start();
-    let url = format!("https://{}", server.address());
-    let anna = person_at(&url, &server.user("anna"), &cert);
+    let anna = person_at(server.url(), &server.user("anna"), &cert);
     let song = anna.new_project("song");
     song.write("take.wav", noise(1, 6 * MIB)).commit("First take");
     song.push("anna/song", &["main"]).assert_ok();

@@ -221,7 +221,11 @@ impl TestServer {
         let Some(url) = self.output.wait_for(START_DEADLINE, address_in) else {
             panic!("the server told no address:\n{}", self.output.text());
         };
-        self.url = url;
+        let is_tls = self.prepare.env.iter().any(|(name, _)| name.contains("TLS_CERT_FILE"));
+        self.url = match is_tls {
+            true => url.replace("http://", "https://"),
+            false => url,
+        };
         let address = self.address();
         // With TLS there is no plain answer; the connection alone must do.
         let is_plain = self.url.starts_with("http://");
@@ -494,12 +498,7 @@ fn address_in(line: &str) -> Option<String> {
                 .collect();
             match digits.parse::<u16>() {
                 Ok(port) if port != 0 => {
-                    let scheme = if line[..at].ends_with("https://") {
-                        "https"
-                    } else {
-                        "http"
-                    };
-                    return Some(format!("{scheme}://{host}{port}"));
+                    return Some(format!("http://{host}{port}"));
                 }
                 _ => {}
             }
