@@ -186,6 +186,30 @@ fn an_atomic_push_changes_all_refs_or_none() {
 }
 
 #[test]
+fn an_atomic_push_that_fails_reports_even_a_deletion_of_nothing_as_failed() {
+    let place = Place::new();
+    place.commit("a", "a");
+    place.push(&["main", "main:refs/heads/other"]).ok();
+    let unknown = "12".repeat(20);
+    let mut request = command(&unknown, NULL, "refs/heads/gone", Some("report-status atomic"));
+    request.extend(command(&unknown, NULL, "refs/heads/other", None));
+    request.extend_from_slice(b"0000");
+
+    let (report, _) = place.serve(&request);
+
+    let report = String::from_utf8_lossy(&report);
+    assert!(
+        report.contains("ng refs/heads/gone atomic transaction failed"),
+        "{report}"
+    );
+    assert!(
+        report.contains("ng refs/heads/other atomic transaction failed"),
+        "{report}"
+    );
+    assert_eq!(place.refs(), ["refs/heads/main", "refs/heads/other"]);
+}
+
+#[test]
 fn what_the_gate_refuses_leaves_no_object_and_tells_its_sentence() {
     let mut place = Place::new();
     place.gate.refused = vec![(

@@ -244,13 +244,23 @@ impl Session<'_> {
                 .for_each(|command| command.refuse("atomic push failure"));
         }
         self.check_old_values(commands);
-        if !commands.iter().any(Command::is_open) {
-            return Ok(());
+        if commands.iter().any(Command::is_open) {
+            // The last moment at which a client that went away ends the push.
+            self.tick()?;
+            self.move_in(commands, gate, pushed.map(|pushed| pushed.quarantine), &boundary);
         }
-        // The last moment at which a client that went away ends the push.
-        self.tick()?;
-        self.move_in(commands, gate, pushed.map(|pushed| pushed.quarantine), &boundary);
+        self.fail_together(commands);
         Ok(())
+    }
+
+    /// An atomic push of which anything failed has failed whole, what needed no change included.
+    fn fail_together(&self, commands: &mut [Command]) {
+        if self.commands.capabilities.atomic && commands.iter().any(Command::is_refused) {
+            commands
+                .iter_mut()
+                .filter(|command| !command.is_refused())
+                .for_each(|command| command.refuse("atomic transaction failed"));
+        }
     }
 
     /// A deletion of what does not exist is a success without an effect; one of a ref that cannot be
