@@ -1,6 +1,7 @@
 //! One push from its first line to its report.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 
 use super::channel::Channel;
@@ -25,7 +26,7 @@ use crate::git::hooks::{HookCall, Hooks};
 use crate::git::index_pack::IndexError;
 use crate::git::pkt_line::PktReader;
 use crate::git::quarantine::{KeptPacks, Quarantine};
-use crate::git::ref_transaction::{Observer, ReflogIdentity, add_shallow, compare};
+use crate::git::ref_transaction::{Observer, RefError, ReflogIdentity, above, add_shallow, collision, compare};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::walk::WalkError;
 use crate::git::work::Stopped;
@@ -279,7 +280,7 @@ impl Session<'_> {
             match value {
                 Some(value) if value.is_null() => {
                     self.say("warning: deleting a non-existent ref");
-                    if self.stands_in_a_folder(&command.update.name) {
+                    if self.in_its_way(&command.update.name, &BTreeSet::new()).is_some() {
                         command.refuse("refname conflict");
                     }
                     command.is_done = true;
@@ -294,21 +295,48 @@ impl Session<'_> {
         }
     }
 
-    /// Refuses what believes in an old value that is no longer true while nothing has moved in yet, so
-    /// that nothing stays of it. What counts is compared again under the locks.
+    /// Refuses what believes in an old value that is no longer true, and names that cannot be, while
+    /// nothing has moved in yet, so that nothing stays of it. What counts is compared again under the
+    /// locks.
     fn check_old_values(&self, commands: &mut [Command]) {
         let is_atomic = self.commands.capabilities.atomic;
         let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_open()).collect();
         let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update.name)));
+        let names: BTreeSet<BString> = open.iter().map(|command| command.update.name.clone()).collect();
+        // Outside an atomic push deletions come first and make room.
+        let goes = |command: &&Command| !is_atomic && command.update.is_delete();
+        let going: BTreeSet<BString> = open
+            .iter()
+            .map(|command| &**command)
+            .filter(goes)
+            .map(|command| command.update.name.clone())
+            .collect();
         let mut is_broken = false;
         for (command, value) in open.iter_mut().zip(values) {
             let RefUpdate { name, old, .. } = &command.update;
-            if let Some(Err(error)) = value.map(|value| compare(name, value, *old)) {
+            let compared = value.map_or(Ok(()), |value| compare(name, value, *old));
+            let is_new = old.is_null() && !command.update.is_delete();
+            let checked = compared.and_then(|()| match self.in_its_way(name, &going).filter(|_| is_new) {
+                Some(other) => Err(RefError::NameConflict {
+                    name: name.clone(),
+                    other,
+                }),
+                // Where one of the two can be made, the locks decide which.
+                None => match collision(name, &names).filter(|_| is_atomic) {
+                    Some(other) => Err(RefError::NamesCollide {
+                        name: name.clone(),
+                        other,
+                    }),
+                    None => Ok(()),
+                },
+            });
+            if let Err(error) = checked {
                 self.say(&format!("error: {error}"));
                 is_broken = true;
-                if !is_atomic {
-                    command.refuse(error.reason());
+                if is_atomic {
+                    break;
                 }
+                command.refuse(error.reason());
             }
         }
         if is_broken && is_atomic {
@@ -317,16 +345,14 @@ impl Session<'_> {
         }
     }
 
-    /// Whether refs lie below `name`, or one above it: then it cannot exist.
-    fn stands_in_a_folder(&self, name: &BString) -> bool {
+    /// A ref below `name`, or one above it, with which it cannot exist, unless it is `going`.
+    fn in_its_way(&self, name: &BString, going: &BTreeSet<BString>) -> Option<BString> {
         let refs = &self.snapshot.refs;
-        let above = name
-            .iter()
-            .enumerate()
-            .filter(|(_, byte)| **byte == b'/')
-            .map(|(at, _)| &name[..at]);
         let folder = [name.as_slice(), b"/"].concat();
-        !refs.with_prefix(&folder).is_empty() || above.into_iter().any(|above| refs.find(above.into()).is_some())
+        let below = refs.with_prefix(&folder).iter();
+        let above = above(name.as_bstr()).filter_map(|above| refs.find(above));
+        let mut found = below.chain(above).map(|known| &known.name);
+        found.find(|name| !going.contains(*name)).cloned()
     }
 
     fn fail_unpack(

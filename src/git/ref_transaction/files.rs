@@ -39,7 +39,7 @@ pub(super) fn read_loose(path: &Path) -> io::Result<Option<Value>> {
 }
 
 /// Names that are folders of `name`, without `refs`: `refs/heads`, `refs/heads/a` for `refs/heads/a/b`.
-pub(super) fn above(name: &BStr) -> impl Iterator<Item = &BStr> {
+pub fn above(name: &BStr) -> impl Iterator<Item = &BStr> {
     name.find_iter(b"/").skip(1).map(|at| name[..at].as_bstr())
 }
 

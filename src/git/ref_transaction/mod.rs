@@ -22,11 +22,12 @@ use std::path::{Path, PathBuf};
 use bstr::{BStr, BString, ByteSlice};
 use gix::ObjectId;
 
+pub use self::files::above;
 use self::files::{Value, read_loose};
 use self::lock::Lock;
 use self::packed::PackedRefs;
 use self::prepare::Prepared;
-pub use self::prepare::compare;
+pub use self::prepare::{collision, compare};
 pub use self::reflog::ReflogIdentity;
 pub use self::settle::{settle, sweep};
 use super::durable::sync_folder;

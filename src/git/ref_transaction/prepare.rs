@@ -97,7 +97,7 @@ impl RefStore<'_> {
             });
         }
         let name = self.resolve(&update.name)?;
-        if let Some(other) = collision(&name, taken) {
+        if let Some(other) = taken.get(&name).cloned().or_else(|| collision(&name, taken)) {
             return Err(RefError::NamesCollide { name, other });
         }
         let path = self.path_of(name.as_bstr());
@@ -235,10 +235,7 @@ pub fn compare(name: &BString, found: ObjectId, expected: ObjectId) -> Result<()
 }
 
 /// A name among `taken` that cannot exist together with `name`.
-fn collision(name: &BString, taken: &BTreeSet<BString>) -> Option<BString> {
-    if taken.contains(name) {
-        return Some(name.clone());
-    }
+pub fn collision(name: &BString, taken: &BTreeSet<BString>) -> Option<BString> {
     let folder = BString::from([name.as_slice(), b"/"].concat());
     let below = taken
         .range(folder.clone()..)
