@@ -1,4 +1,4 @@
-//! Writes the index (`.idx`, version 2) and the reverse index (`.rev`, version 1) of a pack.
+//! Writes the index (`.idx`, version 2) and the reverse index (`.rev`, see [`rev`]) of a pack.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -10,16 +10,10 @@ use gix::hash::Kind;
 use sha1::{Digest, Sha1};
 
 use super::{Entry, IndexError, IndexedPack, Received};
-use crate::git::fault;
+use crate::git::{fault, rev};
 
 /// Magic and version of an index.
 const INDEX_HEAD: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
-
-/// Magic and version of a reverse index.
-const REVERSE_INDEX_HEAD: [u8; 8] = [b'R', b'I', b'D', b'X', 0, 0, 0, 1];
-
-/// Number of the hash function in a reverse index.
-const SHA1_NUMBER: u32 = 1;
 
 /// Offsets from here on take 64 bits.
 const LARGE_OFFSET: u64 = 1 << 31;
@@ -59,11 +53,13 @@ pub(super) fn finish(
         std::fs::rename(&received.path, pack.file("pack"))?;
         received.file.set_permissions(Permissions::from_mode(READ_ONLY))?;
         fault::point("after-pack-written");
-        write_file(&pack.file("idx"), hash, |out| {
-            write_index(out, &received.entries, order, &pack.checksum)
+        write_file(&pack.file("idx"), |out| {
+            let mut out = Hashed::new(out);
+            write_index(&mut out, &received.entries, order, &pack.checksum)?;
+            out.finish(hash)
         })?;
-        write_file(&pack.file("rev"), hash, |out| {
-            write_reverse_index(out, order, &pack.checksum)
+        write_file(&pack.file("rev"), |out| {
+            rev::write(out, positions_in_index(order), &pack.checksum).map(drop)
         })?;
         fault::point("after-idx-written");
         Ok(())
@@ -72,22 +68,13 @@ pub(super) fn finish(
     Ok(pack)
 }
 
-/// Makes a read-only file of what `content` writes, with its checksum at the end.
-fn write_file(
-    path: &Path,
-    hash: Kind,
-    content: impl FnOnce(&mut Hashed<BufWriter<&File>>) -> io::Result<()>,
-) -> io::Result<()> {
+/// Makes a read-only file of what `content` writes.
+fn write_file(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut out = Hashed {
-        inner: BufWriter::with_capacity(128 << 10, &file),
-        sha1: Sha1::new(),
-    };
+    let mut out = BufWriter::with_capacity(128 << 10, &file);
     content(&mut out)?;
-    let checksum = out.sha1.finalize();
-    out.inner.write_all(&checksum[..hash.len_in_bytes()])?;
-    out.inner.flush()?;
-    drop(out.inner);
+    out.flush()?;
+    drop(out);
     file.set_permissions(Permissions::from_mode(READ_ONLY))
 }
 
@@ -95,6 +82,21 @@ fn write_file(
 struct Hashed<W> {
     inner: W,
     sha1: Sha1,
+}
+
+impl<W: Write> Hashed<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            sha1: Sha1::new(),
+        }
+    }
+
+    /// Writes the checksum of all before it.
+    fn finish(mut self, hash: Kind) -> io::Result<()> {
+        let checksum = self.sha1.finalize();
+        self.inner.write_all(&checksum[..hash.len_in_bytes()])
+    }
 }
 
 impl<W: Write> Write for Hashed<W> {
@@ -169,16 +171,13 @@ fn write_index(out: &mut impl Write, entries: &[Entry], order: &[u32], checksum:
     out.write_all(checksum.as_slice())
 }
 
-/// Positions in the index in the order of the pack, checksum of the pack.
-fn write_reverse_index(out: &mut impl Write, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
-    out.write_all(&REVERSE_INDEX_HEAD)?;
-    out.write_all(&SHA1_NUMBER.to_be_bytes())?;
-    let mut position_in_index = vec![0u32; order.len()];
-    for (position, &entry) in order.iter().enumerate() {
-        position_in_index[entry as usize] = position as u32;
+/// For each entry, in the order of the pack, its position in the index.
+fn positions_in_index(order: &[u32]) -> Vec<u32> {
+    let mut positions = vec![0u32; order.len()];
+    for (position, &entry) in (0..).zip(order) {
+        positions[entry as usize] = position;
     }
-    write_numbers(out, position_in_index.iter().copied())?;
-    out.write_all(checksum.as_slice())
+    positions
 }
 
 #[cfg(test)]
