@@ -52,13 +52,22 @@ impl RevError {
 /// Those of `out`.
 pub fn write<W: Write>(out: W, positions: impl IntoIterator<Item = u32>, owner: &oid) -> io::Result<W> {
     let mut out = SummedWriter::new(out, owner.kind());
+    write_content(&mut out, positions, owner)?;
+    Ok(out.finish()?.0)
+}
+
+/// Writes all of a reverse index but the checksum at its end.
+pub(in crate::git) fn write_content<W: Write>(
+    out: &mut SummedWriter<W>,
+    positions: impl IntoIterator<Item = u32>,
+    owner: &oid,
+) -> io::Result<()> {
     out.bytes(&HEAD)?;
     out.u32(owner.kind() as u32)?;
     for position in positions {
         out.u32(position)?;
     }
-    out.bytes(owner.as_bytes())?;
-    Ok(out.finish()?.0)
+    out.bytes(owner.as_bytes())
 }
 
 /// Reads the reverse index of the pack with checksum `owner`: positions in the index, in the order

@@ -1,4 +1,4 @@
-//! Files that end with a checksum of everything before it: what lies beside packs (`.rev`,
+//! Files that end with a checksum of everything before it: what lies beside packs (`.idx`, `.rev`,
 //! `.bitmap`, multi-pack-index), written and read from front to back.
 
 use std::fs::File;
@@ -71,6 +71,18 @@ impl<W: Write> SummedWriter<W> {
         self.inner.write_all(checksum.as_slice())?;
         self.inner.flush()?;
         Ok((self.inner, checksum))
+    }
+}
+
+impl<W: Write> Write for SummedWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.bytes(data)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pass_on()?;
+        self.inner.flush()
     }
 }
 

@@ -1,15 +1,15 @@
 //! Writes the index (`.idx`, version 2) and the reverse index (`.rev`, see [`rev`]) of a pack.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gix::ObjectId;
 use gix::hash::Kind;
-use sha1::{Digest, Sha1};
 
 use super::{Entry, IndexError, IndexedPack, Received};
+use crate::git::summed::SummedWriter;
 use crate::git::{fault, rev};
 
 /// Magic and version of an index.
@@ -53,13 +53,11 @@ pub(super) fn finish(
         std::fs::rename(&received.path, pack.file("pack"))?;
         received.file.set_permissions(Permissions::from_mode(READ_ONLY))?;
         fault::point("after-pack-written");
-        write_file(&pack.file("idx"), |out| {
-            let mut out = Hashed::new(out);
-            write_index(&mut out, &received.entries, order, &pack.checksum)?;
-            out.finish(hash)
+        write_file(&pack.file("idx"), hash, |out| {
+            write_index(out, &received.entries, order, &pack.checksum)
         })?;
-        write_file(&pack.file("rev"), |out| {
-            rev::write(out, positions_in_index(order), &pack.checksum).map(drop)
+        write_file(&pack.file("rev"), hash, |out| {
+            write_reverse_index(out, order, &pack.checksum)
         })?;
         fault::point("after-idx-written");
         Ok(())
@@ -68,47 +66,17 @@ pub(super) fn finish(
     Ok(pack)
 }
 
-/// Makes a read-only file of what `content` writes.
-fn write_file(path: &Path, content: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+/// Makes a read-only file of what `content` writes, with its checksum at the end.
+fn write_file(
+    path: &Path,
+    hash: Kind,
+    content: impl FnOnce(&mut SummedWriter<&File>) -> io::Result<()>,
+) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut out = BufWriter::with_capacity(128 << 10, &file);
+    let mut out = SummedWriter::new(&file, hash);
     content(&mut out)?;
-    out.flush()?;
-    drop(out);
+    out.finish()?;
     file.set_permissions(Permissions::from_mode(READ_ONLY))
-}
-
-/// Hashes what is written.
-struct Hashed<W> {
-    inner: W,
-    sha1: Sha1,
-}
-
-impl<W: Write> Hashed<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            sha1: Sha1::new(),
-        }
-    }
-
-    /// Writes the checksum of all before it.
-    fn finish(mut self, hash: Kind) -> io::Result<()> {
-        let checksum = self.sha1.finalize();
-        self.inner.write_all(&checksum[..hash.len_in_bytes()])
-    }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(data)?;
-        self.sha1.update(&data[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 /// Values gathered before they are written and hashed at once.
@@ -171,13 +139,13 @@ fn write_index(out: &mut impl Write, entries: &[Entry], order: &[u32], checksum:
     out.write_all(checksum.as_slice())
 }
 
-/// For each entry, in the order of the pack, its position in the index.
-fn positions_in_index(order: &[u32]) -> Vec<u32> {
-    let mut positions = vec![0u32; order.len()];
-    for (position, &entry) in (0..).zip(order) {
-        positions[entry as usize] = position;
+/// Positions in the index in the order of the pack, checksum of the pack.
+fn write_reverse_index(out: &mut SummedWriter<&File>, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
+    let mut position_in_index = vec![0u32; order.len()];
+    for (position, &entry) in order.iter().enumerate() {
+        position_in_index[entry as usize] = position as u32;
     }
-    positions
+    rev::write_content(out, position_in_index, checksum)
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@
 //! offsets, as if the packs were one.
 
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub use read::{Midx, MidxError, PackOrder};

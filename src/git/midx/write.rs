@@ -68,13 +68,11 @@ pub fn write<W: Write>(packs: &[&Pack], preferred: usize, out: W) -> Result<(W, 
         u32::try_from(taken.len()).map_err(|_| MidxWriteError::Mismatch("there are too many objects"))?;
     let orders = pack_order(packs, &taken);
 
-    let has_large = taken.iter().any(|object| offset(packs, *object) > u64::from(u32::MAX));
-    let is_large = |offset: &u64| has_large && *offset >= u64::from(IS_LARGE);
-    let large: Vec<u64> = taken
-        .iter()
-        .map(|object| offset(packs, *object))
-        .filter(is_large)
-        .collect();
+    let (offsets, large) = offset_chunks(
+        taken
+            .iter()
+            .map(|object| (sorted.number[object.pack as usize], offset(packs, *object))),
+    );
     let names = sorted.names_chunk();
     let count = u64::from(object_count);
     let mut chunks = vec![
@@ -82,7 +80,7 @@ pub fn write<W: Write>(packs: &[&Pack], preferred: usize, out: W) -> Result<(W, 
         (FAN_OUT, 4 * 256),
         (IDS, count * hash.len_in_bytes() as u64),
         (OFFSETS, count * 8),
-        (LARGE_OFFSETS, large.len() as u64 * 8),
+        (LARGE_OFFSETS, large.len() as u64),
         (REVERSE_INDEX, count * 4),
         (BITMAPPED_PACKS, packs.len() as u64 * 8),
     ];
@@ -106,20 +104,8 @@ pub fn write<W: Write>(packs: &[&Pack], preferred: usize, out: W) -> Result<(W, 
     for object in &taken {
         out.bytes(id(packs, *object).as_bytes())?;
     }
-    let mut next_large = 0;
-    for object in &taken {
-        let offset = offset(packs, *object);
-        out.u32(sorted.number[object.pack as usize])?;
-        if is_large(&offset) {
-            out.u32(IS_LARGE | next_large)?;
-            next_large += 1;
-        } else {
-            out.u32(offset as u32)?;
-        }
-    }
-    for offset in large {
-        out.u64(offset)?;
-    }
+    out.bytes(&offsets)?;
+    out.bytes(&large)?;
     write_orders(&sorted, &orders, &mut out)?;
     debug_assert_eq!(out.len(), start);
     let (out, checksum) = out.finish()?;
@@ -134,6 +120,26 @@ fn offset(packs: &[&Pack], object: Taken) -> u64 {
     packs[object.pack as usize]
         .index
         .pack_offset_at_index(object.index_position)
+}
+
+/// Pack and offset of each object, and those offsets that need 64 bits.
+///
+/// As git does it: only if one needs more than 32 bits, all from 31 bits on stand among the large ones.
+fn offset_chunks(objects: impl Iterator<Item = (u32, u64)> + Clone) -> (Vec<u8>, Vec<u8>) {
+    let has_large = objects.clone().any(|(_, offset)| offset > u64::from(u32::MAX));
+    let (mut offsets, mut large) = (Vec::new(), Vec::new());
+    for (pack, offset) in objects {
+        let short = if has_large && offset >= u64::from(IS_LARGE) {
+            let number = (large.len() / 8) as u32;
+            large.extend_from_slice(&offset.to_be_bytes());
+            IS_LARGE | number
+        } else {
+            offset as u32
+        };
+        offsets.extend_from_slice(&pack.to_be_bytes());
+        offsets.extend_from_slice(&short.to_be_bytes());
+    }
+    (offsets, large)
 }
 
 /// The order of the packs in the file.
@@ -273,4 +279,28 @@ fn write_orders<W: Write>(sorted: &Sorted, orders: &[Vec<u32>], out: &mut Summed
         out.u32(count)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(bytes: &[u8]) -> Vec<u32> {
+        let (numbers, _) = bytes.as_chunks::<4>();
+        numbers.iter().map(|bytes| u32::from_be_bytes(*bytes)).collect()
+    }
+
+    #[test]
+    fn offsets_of_up_to_32_bits_stand_as_they_are_if_no_longer_one_is_there() {
+        let (offsets, large) = offset_chunks([(0, 12), (1, 3 << 30)].into_iter());
+        assert_eq!(numbers(&offsets), [0, 12, 1, 3 << 30]);
+        assert!(large.is_empty());
+    }
+
+    #[test]
+    fn one_offset_beyond_32_bits_moves_all_beyond_31_bits_among_the_large_ones() {
+        let (offsets, large) = offset_chunks([(0, 12), (1, 3 << 30), (0, 5 << 30)].into_iter());
+        assert_eq!(numbers(&offsets), [0, 12, 1, IS_LARGE, 0, IS_LARGE | 1]);
+        assert_eq!(numbers(&large), [0, 3 << 30, 1, 1 << 30]);
+    }
 }
