@@ -127,7 +127,7 @@ impl Pack {
     }
 
     /// Entry number, in pack order, of the entry that starts at `offset`.
-    pub(in crate::git) fn order_at_offset(&self, offset: u64) -> Option<u32> {
+    pub fn order_at_offset(&self, offset: u64) -> Option<u32> {
         let entries = &self.offsets[..self.offsets.len() - 1];
         entries
             .binary_search(&offset)
