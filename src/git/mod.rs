@@ -4,6 +4,7 @@
 
 pub mod advertise;
 pub mod ancestry;
+pub mod bitmap;
 pub mod check;
 pub mod connectivity;
 pub mod durable;
@@ -15,6 +16,7 @@ pub mod hooks;
 pub mod import;
 pub mod index_pack;
 pub mod ls_refs;
+pub mod midx;
 pub mod negotiate;
 pub mod object_store;
 pub mod pkt_line;
@@ -26,8 +28,10 @@ pub mod refs;
 pub mod repack;
 pub mod repo_config;
 pub mod repo_init;
+pub mod rev;
 pub mod shallow;
 pub mod snapshot;
+mod summed;
 pub mod upload_pack;
 pub mod walk;
 pub mod work;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::pack::{self, BLOB, COMMIT, Pack, TREE};
-use crate::support::repositories::{self, on_disk_with_input};
+use crate::support::repositories::{self, on_disk, on_disk_with_input};
 use crate::support::wire::{self, NO_OBJECT, V0, V2};
 
 /// A small repository: ten commits, tags of both kinds, one pack.
@@ -157,6 +157,72 @@ pub fn packs(bare: &Path) -> Vec<Vec<u8>> {
         }
     }
     all
+}
+
+/// Content of the files in the pack folder of `bare` whose name has this in it.
+fn beside_packs(bare: &Path, name: &str) -> Vec<Vec<u8>> {
+    let folder = std::fs::read_dir(bare.join("objects/pack")).expect("lists");
+    let paths = folder.map(|entry| entry.expect("an entry").path());
+    let mut found: Vec<_> = paths.filter(|path| path.to_string_lossy().contains(name)).collect();
+    found.sort();
+    found.iter().map(|path| std::fs::read(path).expect("reads")).collect()
+}
+
+/// Runs git on a copy of `bare`, whose objects are the same, and gives the files it leaves.
+fn after(bare: &Path, commands: &[&[&str]], name: &str) -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let copy = folder.path().join("copy.git");
+    let from = bare.to_str().expect("text");
+    let to = copy.to_str().expect("text");
+    on_disk(bare, &["clone", "--quiet", "--mirror", "--no-local", from, to]).assert_ok();
+    for command in commands {
+        on_disk(&copy, command).assert_ok();
+    }
+    beside_packs(&copy, name)
+}
+
+/// Bitmaps of packs with all extensions, and of a multi-pack-index.
+pub fn bitmaps(bare: &Path) -> Vec<Vec<u8>> {
+    let all = [
+        "-c",
+        "pack.writeBitmapLookupTable=true",
+        "-c",
+        "bitmapPseudoMerge.all.pattern=refs/",
+        "-c",
+        "bitmapPseudoMerge.all.threshold=now",
+        "-c",
+        "bitmapPseudoMerge.all.stableThreshold=now",
+        "repack",
+        "-adbq",
+    ];
+    let plain = ["-c", "pack.writeBitmapHashCache=false", "repack", "-adbq"];
+    let midx = ["multi-pack-index", "write", "--bitmap"];
+    [&all[..], &plain, &midx]
+        .iter()
+        .flat_map(|command| after(bare, &[command], ".bitmap"))
+        .collect()
+}
+
+/// Reverse indexes of packs.
+pub fn reverse_indexes(bare: &Path) -> Vec<Vec<u8>> {
+    after(
+        bare,
+        &[&["-c", "pack.writeReverseIndex=true", "repack", "-adq"]],
+        ".rev",
+    )
+}
+
+/// Multi-pack-indexes with and without the order that bitmaps need.
+pub fn multi_pack_indexes(bare: &Path) -> Vec<Vec<u8>> {
+    let again = ["repack", "-q"];
+    let tag = ["tag", "-a", "-m", "Mix", "mix-2", "main"];
+    let plain = ["multi-pack-index", "write"];
+    let bitmap = ["multi-pack-index", "write", "--bitmap"];
+    [&[&plain[..]][..], &[&tag, &again, &bitmap]]
+        .iter()
+        .flat_map(|commands| after(bare, commands, "multi-pack-index"))
+        .filter(|content| content.starts_with(b"MIDX"))
+        .collect()
 }
 
 /// Objects; the first byte chooses the kind.

@@ -178,6 +178,21 @@ fn filters_of_any_content_are_read_or_refused() {
 }
 
 #[test]
+fn bitmaps_of_any_content_are_read_or_refused() {
+    feed(&targets::bitmap(), Form::Pack, 30_000);
+}
+
+#[test]
+fn reverse_indexes_of_any_content_are_read_or_refused() {
+    feed(&targets::rev(), Form::Pack, 30_000);
+}
+
+#[test]
+fn multi_pack_indexes_of_any_content_are_read_or_refused() {
+    feed(&targets::multi_pack(), Form::Pack, 10_000);
+}
+
+#[test]
 fn an_input_that_fails_is_made_small_and_kept() {
     let target = Target {
         name: "planted",

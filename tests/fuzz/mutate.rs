@@ -12,7 +12,7 @@ pub enum Form {
     Bytes,
     /// One byte that chooses, then pkt-lines, then perhaps a pack.
     Lines,
-    /// A pack, whose checksum is made right most of the time.
+    /// A pack or a file beside one, whose checksum is made right most of the time.
     Pack,
 }
 

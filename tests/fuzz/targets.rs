@@ -3,12 +3,16 @@
 use std::sync::LazyLock;
 
 use auxin::config::GitSettings;
+use auxin::git::bitmap::BitmapFile;
+use auxin::git::bitmap::ewah::words_for;
 use auxin::git::filter::Filter;
 use auxin::git::index_pack::{IndexError, IndexLimits, index_pack};
+use auxin::git::midx::Midx;
 use auxin::git::object_store::ObjectKind;
 use auxin::git::pkt_line::{Packet, PktReader};
 use auxin::git::receive_pack::commands::{self, CommandLimits};
 use auxin::git::repo_config::RepoConfig;
+use auxin::git::rev;
 use auxin::git::snapshot::Repository;
 use auxin::git::upload_pack::{self, Protocol, UploadOptions};
 use auxin::git::work::Work;
@@ -286,6 +290,108 @@ pub fn filter() -> Target {
                     filter.names();
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }),
+    }
+}
+
+/// An input as a file of its own.
+fn as_file(folder: &TempDir, input: &[u8]) -> std::path::PathBuf {
+    let path = folder.path().join("input");
+    // A new file each time: the last one may still be mapped.
+    let _ = std::fs::remove_file(&path);
+    std::fs::write(&path, input).expect("a file can be written");
+    path
+}
+
+/// How many objects the repository has; bitmaps and reverse indexes of the corpus are over all.
+fn object_count() -> u32 {
+    static COUNT: LazyLock<u32> = LazyLock::new(|| {
+        let objects = crate::support::repositories::objects(&REPOSITORY.path().join("song.git"));
+        u32::try_from(objects.len()).expect("a small repository")
+    });
+    *COUNT
+}
+
+/// A bitmap file: no object that does not exist, and nothing changes where an error comes.
+pub fn bitmap() -> Target {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let count = object_count();
+    Target {
+        name: "bitmap",
+        corpus: || corpus::bitmaps(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            let owner = input.get(12..32).unwrap_or(&[0; 20]);
+            let owner = ObjectId::from_bytes_or_panic(owner);
+            match BitmapFile::open(&as_file(&folder, input), &owner, count) {
+                Err(error) => assert!(!error.to_string().is_empty()),
+                Ok(file) => {
+                    let mut all = vec![0; words_for(count)];
+                    for entry in file.entries() {
+                        let before = all.clone();
+                        if file.reach(entry, &mut all).is_err() {
+                            assert_eq!(all, before);
+                        }
+                    }
+                    for kind in [ObjectKind::Commit, ObjectKind::Tree, ObjectKind::Blob, ObjectKind::Tag] {
+                        let _ = file.type_bits(kind, &mut all);
+                    }
+                    let behind = all.last().map_or(0, |last| last.checked_shr(count % 64).unwrap_or(0));
+                    assert!(count.is_multiple_of(64) || behind == 0, "an object that does not exist");
+                    let hashes = file.name_hashes().expect("a file that can be read");
+                    assert!(hashes.is_none_or(|hashes| hashes.len() == count as usize));
+                }
+            }
+        }),
+    }
+}
+
+/// A reverse index: as many positions as there are objects, and none beyond.
+pub fn rev() -> Target {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let count = object_count();
+    Target {
+        name: "rev",
+        corpus: || corpus::reverse_indexes(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            let owner = input
+                .len()
+                .checked_sub(40)
+                .and_then(|start| input.get(start..start + 20));
+            let owner = ObjectId::from_bytes_or_panic(owner.unwrap_or(&[0; 20]));
+            match rev::read(&as_file(&folder, input), count, &owner) {
+                Err(error) => assert!(!error.to_string().is_empty()),
+                Ok(positions) => {
+                    assert_eq!(positions.len(), count as usize);
+                    assert!(positions.iter().all(|position| *position < count));
+                }
+            }
+        }),
+    }
+}
+
+/// A multi-pack-index: every object in a pack that there is, and its order has each object once.
+pub fn multi_pack() -> Target {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    Target {
+        name: "multi-pack",
+        corpus: || corpus::multi_pack_indexes(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            let midx = match Midx::open(&as_file(&folder, input), Kind::Sha1) {
+                Ok(midx) => midx,
+                Err(error) => return assert!(!error.to_string().is_empty()),
+            };
+            let count = midx.object_count();
+            for position in 0..count {
+                midx.position(midx.id(position));
+                if let Ok((pack, _)) = midx.location(position) {
+                    assert!((pack as usize) < midx.pack_names().len());
+                }
+            }
+            if let Ok(Some(order)) = midx.pack_order() {
+                let mut positions = order.positions;
+                positions.sort_unstable();
+                assert!(positions.into_iter().eq(0..count), "not each object once");
             }
         }),
     }

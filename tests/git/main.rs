@@ -4,6 +4,7 @@ mod fetch_clients;
 mod fetch_differential;
 mod fetch_host;
 mod fetch_support;
+mod formats;
 mod on_disk;
 mod plan;
 mod push_objects;

@@ -44,11 +44,18 @@ pub fn git_in(path: &Path, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8>) 
 impl TestRepo {
     /// Forty commits on two lines that are merged now and then, with folders, tags and a tag of a tag.
     pub fn with_history() -> Self {
+        Self::with_history_in("sha1")
+    }
+
+    /// The same with ids of this object format.
+    pub fn with_history_in(format: &str) -> Self {
         let folder = TempDir::new().expect("temporary folder");
         let path = folder.path().join("song.git");
         let repo = Self { _folder: folder, path };
         std::fs::create_dir(&repo.path).expect("folder");
-        repo.git(&["init", "-q", "--bare", "-b", "main"]);
+        let object_format = format!("--object-format={format}");
+        repo.git(&["init", "-q", "--bare", "-b", "main", &object_format]);
+        let id_len = if format == "sha256" { 64 } else { 40 };
         let mut stream = String::new();
         for number in 1..=40 {
             let branch = if number % 3 == 0 { "side" } else { "main" };
@@ -85,7 +92,7 @@ impl TestRepo {
                 );
             }
             stream += &format!("M 100644 inline own{number}.txt\ndata 6\nown{:03}\n", number);
-            stream += &format!("M 160000 {:040x} sub\n\n", 0x1234);
+            stream += &format!("M 160000 {:0id_len$x} sub\n\n", 0x1234);
             if number % 8 == 0 {
                 stream +=
                     &format!("tag v{number}\nfrom :{number}\ntagger A <a@example.org> 1700000000 +0000\ndata 1\nt\n");
@@ -142,8 +149,14 @@ impl TestRepo {
 
 /// Ids of the objects in a pack that stands alone, as stock git reads them.
 pub fn contents(pack: &[u8]) -> BTreeSet<String> {
+    contents_in(pack, "sha1")
+}
+
+/// The same for a pack whose ids are of this object format.
+pub fn contents_in(pack: &[u8], format: &str) -> BTreeSet<String> {
     let folder = TempDir::new().expect("temporary folder");
-    assert!(git_in(folder.path(), &["init", "-q", "--bare", "."], b"").0);
+    let object_format = format!("--object-format={format}");
+    assert!(git_in(folder.path(), &["init", "-q", "--bare", &object_format, "."], b"").0);
     let (ok, _) = git_in(
         folder.path(),
         &["index-pack", "--stdin", "--strict=missingEmail=ignore"],

@@ -1,25 +1,19 @@
-//! Writes the index (`.idx`, version 2) and the reverse index (`.rev`, version 1) of a pack.
+//! Writes the index (`.idx`, version 2) and the reverse index (`.rev`, see [`rev`]) of a pack.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gix::ObjectId;
 use gix::hash::Kind;
-use sha1::{Digest, Sha1};
 
 use super::{Entry, IndexError, IndexedPack, Received};
-use crate::git::fault;
+use crate::git::summed::SummedWriter;
+use crate::git::{fault, rev};
 
 /// Magic and version of an index.
 const INDEX_HEAD: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
-
-/// Magic and version of a reverse index.
-const REVERSE_INDEX_HEAD: [u8; 8] = [b'R', b'I', b'D', b'X', 0, 0, 0, 1];
-
-/// Number of the hash function in a reverse index.
-const SHA1_NUMBER: u32 = 1;
 
 /// Offsets from here on take 64 bits.
 const LARGE_OFFSET: u64 = 1 << 31;
@@ -76,37 +70,13 @@ pub(super) fn finish(
 fn write_file(
     path: &Path,
     hash: Kind,
-    content: impl FnOnce(&mut Hashed<BufWriter<&File>>) -> io::Result<()>,
+    content: impl FnOnce(&mut SummedWriter<&File>) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut out = Hashed {
-        inner: BufWriter::with_capacity(128 << 10, &file),
-        sha1: Sha1::new(),
-    };
+    let mut out = SummedWriter::new(&file, hash);
     content(&mut out)?;
-    let checksum = out.sha1.finalize();
-    out.inner.write_all(&checksum[..hash.len_in_bytes()])?;
-    out.inner.flush()?;
-    drop(out.inner);
+    out.finish()?;
     file.set_permissions(Permissions::from_mode(READ_ONLY))
-}
-
-/// Hashes what is written.
-struct Hashed<W> {
-    inner: W,
-    sha1: Sha1,
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(data)?;
-        self.sha1.update(&data[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 /// Values gathered before they are written and hashed at once.
@@ -170,15 +140,12 @@ fn write_index(out: &mut impl Write, entries: &[Entry], order: &[u32], checksum:
 }
 
 /// Positions in the index in the order of the pack, checksum of the pack.
-fn write_reverse_index(out: &mut impl Write, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
-    out.write_all(&REVERSE_INDEX_HEAD)?;
-    out.write_all(&SHA1_NUMBER.to_be_bytes())?;
+fn write_reverse_index(out: &mut SummedWriter<&File>, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
     let mut position_in_index = vec![0u32; order.len()];
     for (position, &entry) in order.iter().enumerate() {
         position_in_index[entry as usize] = position as u32;
     }
-    write_numbers(out, position_in_index.iter().copied())?;
-    out.write_all(checksum.as_slice())
+    rev::write_content(out, position_in_index, checksum)
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use gix::hash::{Kind, oid};
+use gix::hash::{Kind, ObjectId, oid};
 use gix_pack::{data, index};
 
 use super::StoreError;
+use crate::git::rev;
 
 /// One pack with its index, mapped into memory.
 pub struct Pack {
@@ -67,17 +68,13 @@ impl Pack {
                 "it does not belong to its pack (another number of objects or another checksum)",
             ));
         }
-        let mut by_offset: Vec<(u64, u32)> = (0..count)
-            .map(|entry| (index.pack_offset_at_index(entry), entry))
-            .collect();
-        by_offset.sort_unstable();
-        let mut order_of = vec![0; by_offset.len()];
-        let mut index_of = Vec::with_capacity(by_offset.len());
-        let mut offsets = Vec::with_capacity(by_offset.len() + 1);
-        for (order, (offset, entry)) in (0_u32..).zip(by_offset) {
-            order_of[entry as usize] = order;
-            index_of.push(entry);
-            offsets.push(offset);
+        let (index_of, mut offsets) = match stored_order(path, &index) {
+            Some(order) => order,
+            None => sorted_order(&index),
+        };
+        let mut order_of = vec![0; index_of.len()];
+        for (order, entry) in (0..).zip(&index_of) {
+            order_of[*entry as usize] = order;
         }
         let end = data.pack_end() as u64;
         if offsets.last().is_some_and(|last| *last >= end) || offsets.first().is_some_and(|first| *first < 12) {
@@ -98,6 +95,27 @@ impl Pack {
         })
     }
 
+    /// The checksum at its end, by which files beside it name the pack they belong to.
+    pub fn checksum(&self) -> ObjectId {
+        self.data.checksum()
+    }
+
+    /// Entry number in pack order, which is the bit in a bitmap, of an entry of the index.
+    ///
+    /// # Panics
+    /// If the index has not so many.
+    pub fn order_at_index(&self, index_position: u32) -> u32 {
+        self.order_of[index_position as usize]
+    }
+
+    /// Entry number in the index of an entry in pack order.
+    ///
+    /// # Panics
+    /// If the pack has not so many.
+    pub fn index_at_order(&self, order: u32) -> u32 {
+        self.index_of[order as usize]
+    }
+
     /// How many objects it holds.
     pub fn object_count(&self) -> u32 {
         self.index.num_objects()
@@ -109,7 +127,7 @@ impl Pack {
     }
 
     /// Entry number, in pack order, of the entry that starts at `offset`.
-    pub(in crate::git) fn order_at_offset(&self, offset: u64) -> Option<u32> {
+    pub fn order_at_offset(&self, offset: u64) -> Option<u32> {
         let entries = &self.offsets[..self.offsets.len() - 1];
         entries
             .binary_search(&offset)
@@ -125,4 +143,42 @@ impl Pack {
     pub(super) fn order_of_id(&self, id: &oid) -> Option<u32> {
         self.index.lookup(id).map(|entry| self.order_of[entry as usize])
     }
+}
+
+/// Entry numbers of the index in the order of the pack, and where each entry starts, in bytes.
+type Order = (Vec<u32>, Vec<u64>);
+
+/// The order as the `.rev` file tells it; `None` if there is none that can be used.
+fn stored_order(path: &Path, index: &index::File<gix_pack::MMap>) -> Option<Order> {
+    let path = path.with_extension("rev");
+    let positions = match rev::read(&path, index.num_objects(), &index.pack_checksum()) {
+        Ok(positions) => positions,
+        Err(error) => {
+            if !error.is_absent() {
+                tracing::warn!(%error, "a reverse index is passed over; the pack is sorted instead");
+            }
+            return None;
+        }
+    };
+    let offsets: Vec<u64> = positions
+        .iter()
+        .map(|entry| index.pack_offset_at_index(*entry))
+        .collect();
+    // Each entry is then there once, because there are as many as in the index.
+    if !offsets.is_sorted_by(|one, next| one < next) {
+        tracing::warn!(
+            path = %path.display(),
+            "a reverse index is not in the order of its pack and is passed over; the pack is sorted instead"
+        );
+        return None;
+    }
+    Some((positions, offsets))
+}
+
+fn sorted_order(index: &index::File<gix_pack::MMap>) -> Order {
+    let mut by_offset: Vec<(u64, u32)> = (0..index.num_objects())
+        .map(|entry| (index.pack_offset_at_index(entry), entry))
+        .collect();
+    by_offset.sort_unstable();
+    by_offset.into_iter().map(|(offset, entry)| (entry, offset)).unzip()
 }
