@@ -5,6 +5,7 @@
 pub mod advertise;
 pub mod ancestry;
 pub mod check;
+mod checksum;
 pub mod connectivity;
 pub mod durable;
 pub mod emit;

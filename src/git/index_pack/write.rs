@@ -7,9 +7,9 @@ use std::path::Path;
 
 use gix::ObjectId;
 use gix::hash::Kind;
-use sha1::{Digest, Sha1};
 
 use super::{Entry, IndexError, IndexedPack, Received};
+use crate::git::checksum::Checksum;
 use crate::git::fault;
 
 /// Magic and version of an index.
@@ -18,8 +18,13 @@ const INDEX_HEAD: [u8; 8] = [0xff, b't', b'O', b'c', 0, 0, 0, 2];
 /// Magic and version of a reverse index.
 const REVERSE_INDEX_HEAD: [u8; 8] = [b'R', b'I', b'D', b'X', 0, 0, 0, 1];
 
-/// Number of the hash function in a reverse index.
-const SHA1_NUMBER: u32 = 1;
+/// Number of a hash function in a reverse index (gitformat-pack: `*.rev`).
+fn hash_number(hash: Kind) -> u32 {
+    match hash {
+        Kind::Sha256 => 2,
+        _ => 1,
+    }
+}
 
 /// Offsets from here on take 64 bits.
 const LARGE_OFFSET: u64 = 1 << 31;
@@ -81,11 +86,11 @@ fn write_file(
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let mut out = Hashed {
         inner: BufWriter::with_capacity(128 << 10, &file),
-        sha1: Sha1::new(),
+        checksum: Checksum::new(hash),
     };
     content(&mut out)?;
-    let checksum = out.sha1.finalize();
-    out.inner.write_all(&checksum[..hash.len_in_bytes()])?;
+    let checksum = out.checksum.finish();
+    out.inner.write_all(checksum.as_slice())?;
     out.inner.flush()?;
     drop(out.inner);
     file.set_permissions(Permissions::from_mode(READ_ONLY))
@@ -94,13 +99,13 @@ fn write_file(
 /// Hashes what is written.
 struct Hashed<W> {
     inner: W,
-    sha1: Sha1,
+    checksum: Checksum,
 }
 
 impl<W: Write> Write for Hashed<W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(data)?;
-        self.sha1.update(&data[..written]);
+        self.checksum.update(&data[..written]);
         Ok(written)
     }
 
@@ -172,7 +177,7 @@ fn write_index(out: &mut impl Write, entries: &[Entry], order: &[u32], checksum:
 /// Positions in the index in the order of the pack, checksum of the pack.
 fn write_reverse_index(out: &mut impl Write, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
     out.write_all(&REVERSE_INDEX_HEAD)?;
-    out.write_all(&SHA1_NUMBER.to_be_bytes())?;
+    out.write_all(&hash_number(checksum.kind()).to_be_bytes())?;
     let mut position_in_index = vec![0u32; order.len()];
     for (position, &entry) in order.iter().enumerate() {
         position_in_index[entry as usize] = position as u32;

@@ -264,7 +264,7 @@ impl Session<'_> {
         if missing.is_empty() {
             return;
         }
-        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update.name)));
+        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update)));
         for (command, value) in missing.into_iter().zip(values) {
             match value {
                 Some(value) if value.is_null() => {
@@ -289,7 +289,7 @@ impl Session<'_> {
     fn check_old_values(&self, commands: &mut [Command]) {
         let is_atomic = self.commands.capabilities.atomic;
         let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_open()).collect();
-        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update.name)));
+        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update)));
         let mut is_broken = false;
         for (command, value) in open.iter_mut().zip(values) {
             let RefUpdate { name, old, .. } = &command.update;
