@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::data_folder::DEFAULT_DATA_FOLDER;
 use crate::names::{BadName, OwnerName, RepoAddress, RepoName};
-use crate::service::{Role, Scope, Visibility};
+use crate::service::{ObjectFormat, Role, Scope, Visibility};
 
 /// A self-hosted Git server for music projects.
 #[derive(Debug, Parser)]
@@ -197,6 +197,9 @@ pub(super) enum RepoCommand {
         /// Who may see it: its members, everyone who is signed in, or everyone.
         #[arg(long, default_value = "private", value_parser = words::<Visibility>(VISIBILITIES))]
         visibility: Visibility,
+        /// The hash function of its object ids, for good; otherwise repo.default_object_format decides.
+        #[arg(long, value_name = "FORMAT", value_parser = words::<ObjectFormat>(OBJECT_FORMATS))]
+        object_format: Option<ObjectFormat>,
     },
     /// Move a bare repository into the data folder and serve it.
     Adopt(FromPath),
@@ -340,6 +343,7 @@ impl NewName {
     }
 }
 
+const OBJECT_FORMATS: &[&str] = &["sha1", "sha256"];
 const VISIBILITIES: &[&str] = &["private", "internal", "public"];
 
 /// Reads one of a few words into the type that means them.

@@ -64,8 +64,13 @@ fn clone_url(app: &App, address: &RepoAddress) -> String {
 pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyhow::Result<ExitCode> {
     let repos = &app.repos;
     match command {
-        RepoCommand::Create { address, visibility } => {
-            let row = repos.create(&address.repo, *visibility, By::Command).await?;
+        RepoCommand::Create {
+            address,
+            visibility,
+            object_format,
+        } => {
+            let made = repos.create(&address.repo, *visibility, *object_format, By::Command);
+            let row = made.await?;
             let sentence = format!(
                 "Made {}. Push into it with:\n  git push {} main",
                 row.address,

@@ -137,6 +137,9 @@ settings! {
             allowed: "a branch name such as \"main\"",
             holds: is_branch_name,
         };
+        /// Object format of a repository that `auxin repo create` makes. A push makes one of the format
+        /// that it comes with, an import one of the format of its source.
+        default_object_format: String = "sha1".into(), Rule::OneOf(&["sha1", "sha256"]);
         /// Repositories kept open in memory.
         max_open: usize = 64, Rule::Range(1, 100_000);
     }

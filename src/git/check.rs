@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use sha1::Digest;
-
+use super::checksum::Checksum;
 use super::fsck::{Checker, FoundBlob, Rules};
 use super::index_pack::object_id;
 use super::object_store::{ObjectKind, ObjectStore, Pack, Pos, StoreError};
@@ -77,18 +76,19 @@ pub fn check(repository: &Repository, tick: Tick<'_>) -> Result<CheckReport, Che
 /// Compares a pack's bytes with the checksum at its end, and its index likewise.
 fn check_file_hashes(pack: &Pack, report: &mut CheckReport, tick: Tick<'_>) -> Result<(), CheckError> {
     let end = pack.data.pack_end() as u64;
-    let mut hash = sha1::Sha1::new();
+    let format = pack.index.object_hash();
+    let mut checksum = Checksum::new(format);
     let mut at = 0;
     while at < end {
         let next = end.min(at + PIECE_BYTES);
         match pack.data.entry_slice(at..next) {
-            Some(piece) => hash.update(piece),
+            Some(piece) => checksum.update(piece),
             None => break,
         }
         tick()?;
         at = next;
     }
-    if hash.finalize().as_slice() != pack.data.checksum().as_slice() {
+    if checksum.finish() != pack.data.checksum() {
         report.error(format!(
             "{}: its content does not match its checksum",
             pack.path().display()
@@ -99,8 +99,8 @@ fn check_file_hashes(pack: &Pack, report: &mut CheckReport, tick: Tick<'_>) -> R
         path: index_path.clone(),
         source,
     })?;
-    let body = index.len().saturating_sub(pack.index.object_hash().len_in_bytes());
-    if sha1::Sha1::digest(&index[..body]).as_slice() != &index[body..] {
+    let body = index.len().saturating_sub(format.len_in_bytes());
+    if Checksum::of(format, &index[..body]).as_slice() != &index[body..] {
         report.error(format!(
             "{}: its content does not match its checksum",
             index_path.display()

@@ -12,10 +12,9 @@ use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use gix::hash::Kind;
 use gix_pack::data::entry::Header;
-use sha1::Digest;
 
+use super::checksum::Checksum;
 use super::object_store::{ObjectKind, ObjectStore, Pos, Reader, StoreError};
 use super::walk::Bits;
 use super::work::{Stopped, Tick};
@@ -62,33 +61,6 @@ pub enum EmitError {
     Stopped(#[from] Stopped),
 }
 
-/// The trailer's hash. It guards against transmission errors only, so the plain function does;
-/// object ids are made with the one that detects collisions.
-enum TrailerHash {
-    Sha1(sha1::Sha1),
-}
-
-impl TrailerHash {
-    fn new(kind: Kind) -> Result<Self, StoreError> {
-        match kind {
-            Kind::Sha1 => Ok(Self::Sha1(sha1::Sha1::new())),
-            other => Err(StoreError::damaged("pack", format!("{other} is not supported"))),
-        }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha1(hash) => hash.update(bytes),
-        }
-    }
-
-    fn finish(self) -> Vec<u8> {
-        match self {
-            Self::Sha1(hash) => hash.finalize().to_vec(),
-        }
-    }
-}
-
 struct Emitter<'e> {
     store: &'e ObjectStore,
     send: &'e Bits,
@@ -96,7 +68,7 @@ struct Emitter<'e> {
     options: &'e EmitOptions,
     out: &'e mut dyn Write,
     tick: Tick<'e>,
-    hash: TrailerHash,
+    hash: Checksum,
     stats: PackStats,
     reader: Reader<'e>,
     buffer: Vec<u8>,
@@ -144,7 +116,7 @@ pub fn emit(
         options,
         out,
         tick,
-        hash: TrailerHash::new(store.hash())?,
+        hash: Checksum::new(store.hash()),
         stats: PackStats {
             objects: count,
             ..PackStats::default()
@@ -209,8 +181,8 @@ impl Emitter<'_> {
 
     fn finish(mut self) -> Result<PackStats, EmitError> {
         let trailer = self.hash.finish();
-        self.stats.bytes += trailer.len() as u64;
-        self.out.write_all(&trailer).map_err(Stopped::Output)?;
+        self.stats.bytes += trailer.as_slice().len() as u64;
+        self.out.write_all(trailer.as_slice()).map_err(Stopped::Output)?;
         Ok(self.stats)
     }
 

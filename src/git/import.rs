@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
-use gix::hash::Kind;
 
 use super::emit::EmitError;
 use super::index_pack::{IndexError, IndexLimits, index_pack};
@@ -18,6 +17,7 @@ use super::plan::{PackRequest, plan};
 use super::quarantine::Quarantine;
 use super::ref_transaction::{RefStore, RefUpdate, ReflogIdentity, set_head};
 use super::refs::{Head, Ref};
+use super::repo_init::ObjectFormat;
 use super::snapshot::{OpenError, Repository, Snapshot};
 use super::walk::WalkError;
 use crate::config::GitSettings;
@@ -44,9 +44,9 @@ pub enum ImportError {
     /// There is no repository.
     #[error("there is no Git repository at {}", .0.display())]
     NotARepository(PathBuf),
-    /// Its ids are of another kind than SHA-1.
-    #[error("its objects are named by {0}, which is not supported")]
-    ObjectFormat(Kind),
+    /// Its ids are of another kind than those of the target.
+    #[error("its object format is {0}, that of the copy is not")]
+    ObjectFormat(ObjectFormat),
     /// It cannot be read.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -72,6 +72,16 @@ pub enum ImportError {
     Io(#[from] io::Error),
 }
 
+/// The object format of the repository at `source`, bare or a working copy: that of a target for it.
+///
+/// # Errors
+/// [`ImportError`] if there is none that can be read.
+pub fn object_format(source: &Path) -> Result<ObjectFormat, ImportError> {
+    let (git_dir, _) = find_git_dir(source)?;
+    let snapshot = Repository::open(&git_dir, false)?.snapshot()?;
+    Ok(ObjectFormat::of(snapshot.hash()))
+}
+
 /// Copies the repository at `source`, bare or a working copy, into the empty bare repository `target`,
 /// durably. Of a working copy come branches, tags and notes; of a bare one all refs. Symbolic refs
 /// other than `HEAD` stay behind.
@@ -83,8 +93,8 @@ pub enum ImportError {
 pub fn import(source: &Path, target: &Path, settings: &GitSettings) -> Result<Imported, ImportError> {
     let (git_dir, is_bare) = find_git_dir(source)?;
     let snapshot = Repository::open(&git_dir, false)?.snapshot()?;
-    if snapshot.hash() != Kind::Sha1 {
-        return Err(ImportError::ObjectFormat(snapshot.hash()));
+    if Repository::open(target, false)?.snapshot()?.hash() != snapshot.hash() {
+        return Err(ImportError::ObjectFormat(ObjectFormat::of(snapshot.hash())));
     }
     let wanted = |found: &&Ref| {
         found.symref.is_none() && (is_bare || OWN_REFS.iter().any(|prefix| found.name.starts_with(prefix)))
@@ -172,7 +182,7 @@ fn copy_objects(snapshot: &Snapshot, refs: &[&Ref], target: &Path, settings: &Gi
         let taken = index_pack(
             &mut reader,
             &folder,
-            Kind::Sha1,
+            snapshot.hash(),
             &limits,
             &mut |_| None,
             &mut (),
@@ -211,7 +221,7 @@ fn write_refs(snapshot: &Snapshot, refs: &[&Ref], target: &Path) -> Result<(), I
         .iter()
         .map(|found| RefUpdate {
             name: found.name.clone(),
-            old: Kind::Sha1.null(),
+            old: snapshot.hash().null(),
             new: found.target,
         })
         .collect();
@@ -280,7 +290,8 @@ mod tests {
 
     fn import_from(source: &Path, folder: &Path) -> Result<PathBuf, ImportError> {
         let target = folder.join("copy.git");
-        repo_init::init(&target, "main").unwrap();
+        let format = object_format(source).unwrap_or_default();
+        repo_init::init(&target, "main", format).unwrap();
         import(source, &target, &GitSettings::default()).map(|_| target)
     }
 

@@ -6,6 +6,7 @@ pub mod advertise;
 pub mod ancestry;
 pub mod bitmap;
 pub mod check;
+mod checksum;
 pub mod connectivity;
 pub mod durable;
 pub mod emit;

@@ -151,6 +151,11 @@ pub(super) struct RefFiles {
 }
 
 impl RefFiles {
+    /// The hash function of the ids that its files hold.
+    pub fn hash(&self) -> Kind {
+        self.hash
+    }
+
     pub fn new(git_dir: &Path, hash: Kind) -> Self {
         Self {
             git_dir: git_dir.to_owned(),
@@ -278,7 +283,11 @@ impl RefFiles {
         if let Some(target) = content.strip_prefix(b"ref:") {
             return Some(LooseValue::Symbolic(target.trim_start().into()));
         }
-        let hex = content.get(..self.hash.len_in_hex())?;
+        let (hex, rest) = content.split_at_checked(self.hash.len_in_hex())?;
+        // As git: an id may be followed by a blank and anything, but not by more digits.
+        if rest.first().is_some_and(|byte| !byte.is_ascii_whitespace()) {
+            return None;
+        }
         ObjectId::from_hex(hex).ok().map(LooseValue::Id)
     }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use bstr::{BStr, BString, ByteSlice};
 use gix::config::file::{Metadata, SectionRef};
 use gix::config::{Boolean, File, Integer};
+use gix::hash::Kind;
 
 /// Largest config that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -157,6 +158,7 @@ pub struct RepoConfig {
     /// `receive.keepAlive`, in seconds; `Some(0)` sends none.
     pub receive_keep_alive_secs: Option<u64>,
 
+    object_hash: Kind,
     filters_by_default: Option<bool>,
     filters: Vec<(String, bool)>,
     hidden_from_upload: Vec<HideRule>,
@@ -178,7 +180,7 @@ impl RepoConfig {
         let Some(file) = load(path, trusted)? else {
             return Ok(config);
         };
-        check_format(path, &file)?;
+        config.object_hash = check_format(path, &file)?;
         config.apply(path, &file, trusted)?;
         if worktree_config(&file) {
             let path = path.with_file_name("config.worktree");
@@ -199,15 +201,15 @@ impl RepoConfig {
         let path = Path::new("config");
         let mut config = Self::default();
         let file = parse_file(path, content)?;
-        check_format(path, &file)?;
+        config.object_hash = check_format(path, &file)?;
         config.apply(path, &file, trusted)?;
         config.fsck_objects = config.receive_fsck_objects.or(config.transfer_fsck_objects);
         Ok(config)
     }
 
     /// The hash function of the repository's ids. Reading refuses those that cannot be served.
-    pub fn object_hash(&self) -> gix::hash::Kind {
-        gix::hash::Kind::Sha1
+    pub fn object_hash(&self) -> Kind {
+        self.object_hash
     }
 
     /// Whether fetches must not see the ref of this full name (`transfer.hideRefs`,
@@ -489,8 +491,9 @@ fn invalid(path: &Path, error: &gix::Error) -> BadConfig {
     }
 }
 
-/// Refuses repositories whose format or extensions this version does not know, as git does.
-fn check_format(path: &Path, file: &File) -> Result<(), BadConfig> {
+/// The hash function of the ids. Refuses repositories whose format or extensions this version does not
+/// know, as git does.
+fn check_format(path: &Path, file: &File) -> Result<Kind, BadConfig> {
     let mut version = 0;
     let mut extensions = Vec::new();
     for section in file.sections() {
@@ -518,26 +521,27 @@ fn check_format(path: &Path, file: &File) -> Result<(), BadConfig> {
     if version > 1 {
         return Err(BadConfig::Unsupported(format!("repository format {version}")));
     }
+    let mut hash = Kind::Sha1;
     for (key, value) in extensions {
-        let default = match key.as_str() {
-            "objectformat" => b"sha1".as_slice(),
-            "refstorage" => b"files",
+        match key.as_str() {
+            "objectformat" if value.eq_ignore_ascii_case(b"sha1") => hash = Kind::Sha1,
+            "objectformat" if value.eq_ignore_ascii_case(b"sha256") && version == 1 => hash = Kind::Sha256,
+            "objectformat" => {
+                return Err(BadConfig::Unsupported(format!(
+                    "the object format '{value}' in repository format {version}"
+                )));
+            }
+            "refstorage" if value.eq_ignore_ascii_case(b"files") => {}
+            "refstorage" => return Err(BadConfig::Unsupported(format!("the ref storage '{value}'"))),
             name if HARMLESS_EXTENSIONS.contains(&name) => continue,
             // Format 0 ignores extensions it does not know; format 1 must not.
             _ if version == 0 => continue,
             name => {
                 return Err(BadConfig::Unsupported(format!("the extension '{name}'")));
             }
-        };
-        if !value.eq_ignore_ascii_case(default) {
-            let what = match key.as_str() {
-                "objectformat" => format!("the object format '{value}'"),
-                _ => format!("the ref storage '{value}'"),
-            };
-            return Err(BadConfig::Unsupported(what));
         }
     }
-    Ok(())
+    Ok(hash)
 }
 
 fn worktree_config(file: &File) -> bool {
@@ -640,12 +644,32 @@ mod tests {
     }
 
     #[test]
+    fn the_object_format_is_what_the_extension_says() {
+        assert_eq!(config("").object_hash(), Kind::Sha1);
+        let of = |format: &str| {
+            config(&format!(
+                "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = {format}\n"
+            ))
+        };
+        assert_eq!(of("sha1").object_hash(), Kind::Sha1);
+        assert_eq!(of("sha256").object_hash(), Kind::Sha256);
+    }
+
+    #[test]
     fn unknown_formats_are_refused() {
         for (content, expected) in [
             ("[core]\nrepositoryformatversion = 2\n", "repository format 2"),
             (
-                "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = sha256\n",
-                "object format 'sha256'",
+                "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = md5\n",
+                "object format 'md5' in repository format 1",
+            ),
+            (
+                "[extensions]\nobjectFormat = sha256\n",
+                "object format 'sha256' in repository format 0",
+            ),
+            (
+                "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = sha256\ncompatObjectFormat = sha1\n",
+                "extension 'compatobjectformat'",
             ),
             (
                 "[core]\nrepositoryformatversion = 1\n[extensions]\nrefStorage = reftable\n",

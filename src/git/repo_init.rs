@@ -2,11 +2,14 @@
 //!
 //! It is made aside, brought to the disk and renamed into place: there is a whole one or none.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use bstr::{BString, ByteSlice};
+use gix::hash::Kind;
 
 use super::durable::{sync_file, sync_folder};
 use super::ref_transaction::is_ref_name;
@@ -16,6 +19,9 @@ const PREFIX: &str = ".making-";
 
 /// What `git init --bare` writes.
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+/// What `git init --bare --object-format=sha256` writes.
+const CONFIG_SHA256: &str = "[core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = true\n\
+                             [extensions]\n\tobjectformat = sha256\n";
 const DESCRIPTION: &str = "Unnamed repository; edit this file 'description' to name the repository.\n";
 
 /// Folders of a new repository.
@@ -29,6 +35,57 @@ const FOLDERS: [&str; 8] = [
     "refs",
     "refs/heads",
 ];
+
+/// The hash function that names the objects of a repository; chosen when it is made, for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ObjectFormat {
+    /// Ids of 40 digits: what every client knows.
+    #[default]
+    Sha1,
+    /// Ids of 64 digits.
+    Sha256,
+}
+
+impl ObjectFormat {
+    /// Git's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+        }
+    }
+
+    /// The one whose ids are these.
+    pub(super) fn of(hash: Kind) -> Self {
+        match hash {
+            Kind::Sha256 => Self::Sha256,
+            _ => Self::Sha1,
+        }
+    }
+}
+
+impl fmt::Display for ObjectFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for ObjectFormat {
+    type Err = BadObjectFormat;
+
+    fn from_str(word: &str) -> Result<Self, BadObjectFormat> {
+        match word {
+            "sha1" => Ok(Self::Sha1),
+            "sha256" => Ok(Self::Sha256),
+            _ => Err(BadObjectFormat),
+        }
+    }
+}
+
+/// A word that names no object format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("that is no object format; use one of: sha1, sha256")]
+pub struct BadObjectFormat;
 
 /// Why a repository could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +107,12 @@ pub enum InitError {
     },
 }
 
-/// Makes an empty bare repository at `path` whose `HEAD` names the branch `default_branch`, such as
-/// `main`. Folders above it are made as needed.
+/// Makes an empty bare repository of this format at `path` whose `HEAD` names the branch
+/// `default_branch`, such as `main`. Folders above it are made as needed.
 ///
 /// # Errors
 /// [`InitError`]; then nothing was made at `path`.
-pub fn init(path: &Path, default_branch: &str) -> Result<(), InitError> {
+pub fn init(path: &Path, default_branch: &str, format: ObjectFormat) -> Result<(), InitError> {
     let branch = BString::from(format!("refs/heads/{default_branch}"));
     if !is_ref_name(&branch) || default_branch == "HEAD" || default_branch.starts_with('-') {
         return Err(InitError::BadBranch(default_branch.to_owned()));
@@ -76,7 +133,7 @@ pub fn init(path: &Path, default_branch: &str) -> Result<(), InitError> {
         rand::random::<u64>(),
         name.to_string_lossy()
     ));
-    let made = make(&aside, &branch).and_then(|()| {
+    let made = make(&aside, &branch, format).and_then(|()| {
         // A rename would take the place of an empty folder without a word.
         if path.exists() {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
@@ -93,16 +150,20 @@ pub fn init(path: &Path, default_branch: &str) -> Result<(), InitError> {
     })
 }
 
-fn make(root: &Path, branch: &BString) -> io::Result<()> {
+fn make(root: &Path, branch: &BString, format: ObjectFormat) -> io::Result<()> {
     fs::create_dir(root)?;
     for folder in FOLDERS {
         fs::create_dir(root.join(folder))?;
     }
     fs::create_dir(root.join("refs/tags"))?;
+    let config = match format {
+        ObjectFormat::Sha1 => CONFIG,
+        ObjectFormat::Sha256 => CONFIG_SHA256,
+    };
     let head = [b"ref: ", branch.as_bytes(), b"\n"].concat();
     for (name, content) in [
         ("HEAD", &head[..]),
-        ("config", CONFIG.as_bytes()),
+        ("config", config.as_bytes()),
         ("description", DESCRIPTION.as_bytes()),
     ] {
         let mut file = File::create_new(root.join(name))?;
@@ -169,14 +230,17 @@ mod tests {
     #[test]
     fn stock_git_takes_a_new_repository_for_its_own() {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("anna/song.git");
+        for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+            let path = folder.path().join(format!("anna/{format}.git"));
 
-        init(&path, "main").expect("makes it");
+            init(&path, "main", format).expect("makes it");
 
-        git(&path, &["fsck", "--strict"]);
-        assert_eq!(git(&path, &["symbolic-ref", "HEAD"]), "refs/heads/main");
-        assert_eq!(git(&path, &["rev-parse", "--is-bare-repository"]), "true");
-        assert_eq!(fs::read_dir(folder.path().join("anna")).expect("readable").count(), 1);
+            git(&path, &["fsck", "--strict"]);
+            assert_eq!(git(&path, &["symbolic-ref", "HEAD"]), "refs/heads/main");
+            assert_eq!(git(&path, &["rev-parse", "--is-bare-repository"]), "true");
+            assert_eq!(git(&path, &["rev-parse", "--show-object-format"]), format.as_str());
+        }
+        assert_eq!(fs::read_dir(folder.path().join("anna")).expect("readable").count(), 2);
     }
 
     #[test]
@@ -185,7 +249,10 @@ mod tests {
         let path = folder.path().join("song.git");
         fs::create_dir(&path).expect("makes a folder");
 
-        assert!(matches!(init(&path, "main"), Err(InitError::Exists(_))));
+        assert!(matches!(
+            init(&path, "main", ObjectFormat::Sha1),
+            Err(InitError::Exists(_))
+        ));
         assert_eq!(fs::read_dir(&path).expect("readable").count(), 0);
     }
 
@@ -195,7 +262,7 @@ mod tests {
         for branch in ["", "a..b", "-x", "a b", "HEAD", "x.lock"] {
             assert!(
                 matches!(
-                    init(&folder.path().join("song.git"), branch),
+                    init(&folder.path().join("song.git"), branch, ObjectFormat::Sha1),
                     Err(InitError::BadBranch(_))
                 ),
                 "{branch}"
@@ -208,7 +275,7 @@ mod tests {
     fn half_made_repositories_are_removed_at_start() {
         let folder = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(folder.path().join(".making-0123-song.git")).expect("makes a folder");
-        init(&folder.path().join("song.git"), "main").expect("makes it");
+        init(&folder.path().join("song.git"), "main", ObjectFormat::Sha1).expect("makes it");
 
         sweep(folder.path()).expect("sweeps");
         sweep(&folder.path().join("missing")).expect("nothing to sweep");

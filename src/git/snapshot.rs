@@ -149,7 +149,7 @@ impl Repository {
         let config_path = self.path.join("config");
         let config_stamp = FileStamp::read(&config_path);
         let pack_stamp = FileStamp::read(&self.path.join("objects/pack"));
-        let previous = state.snapshot.clone();
+        let mut previous = state.snapshot.clone();
         let config_changed = previous.is_none() || config_stamp != state.config_stamp;
         let packs_changed =
             reload_objects || previous.is_none() || !state.is_pack_settled || pack_stamp != state.pack_stamp;
@@ -161,6 +161,12 @@ impl Repository {
             Some(snapshot) if !config_changed => snapshot.config.clone(),
             _ => Arc::new(RepoConfig::read(&config_path, self.trusts_config)?),
         };
+        if config.object_hash() != state.files.hash() {
+            // Another repository lies here than before: nothing known of the old one holds.
+            state.files = RefFiles::new(&self.path, config.object_hash());
+            state.files.refresh()?;
+            previous = None;
+        }
         let objects = match &previous {
             Some(snapshot) if !packs_changed => snapshot.objects.clone(),
             _ => self.open_objects(&config, previous.as_deref())?,
@@ -259,9 +265,9 @@ impl Repository {
         };
         Ok(Snapshot {
             refs: Refs::new(head, all),
+            shallow: read_shallow(&self.path.join("shallow"), objects.hash())?,
             objects,
             config,
-            shallow: read_shallow(&self.path.join("shallow"))?,
             reach: Mutex::default(),
         })
     }
@@ -285,13 +291,14 @@ fn peel(reader: &mut Reader<'_>, raw: &RawRef) -> Result<Option<Option<ObjectId>
     })
 }
 
-fn read_shallow(path: &Path) -> Result<Vec<ObjectId>, StoreError> {
+fn read_shallow(path: &Path, hash: Kind) -> Result<Vec<ObjectId>, StoreError> {
     match fs::read(path) {
         Ok(content) => content
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .map(|line| {
-                ObjectId::from_hex(line).map_err(|_| StoreError::damaged(path.display(), "a line is not an object id"))
+                let id = ObjectId::from_hex(line).ok().filter(|id| id.kind() == hash);
+                id.ok_or_else(|| StoreError::damaged(path.display(), "a line is not an object id"))
             })
             .collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

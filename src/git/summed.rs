@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use gix::ObjectId;
-use gix::hash::{Hasher, Kind, hasher};
+use gix::hash::Kind;
+
+use super::checksum::Checksum;
 
 /// Bytes gathered before they are hashed and passed on: the hash is slow on small pieces.
 const PIECE_BYTES: usize = 64 << 10;
@@ -14,7 +16,7 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Writes such a file.
 pub(in crate::git) struct SummedWriter<W> {
     inner: W,
-    hash: Hasher,
+    hash: Checksum,
     buffer: Vec<u8>,
     passed_on_bytes: u64,
 }
@@ -23,7 +25,7 @@ impl<W: Write> SummedWriter<W> {
     pub fn new(inner: W, hash: Kind) -> Self {
         Self {
             inner,
-            hash: hasher(hash),
+            hash: Checksum::new(hash),
             buffer: Vec::with_capacity(PIECE_BYTES),
             passed_on_bytes: 0,
         }
@@ -67,7 +69,7 @@ impl<W: Write> SummedWriter<W> {
     /// Writes the checksum and tells it.
     pub fn finish(mut self) -> io::Result<(W, ObjectId)> {
         self.pass_on()?;
-        let checksum = self.hash.try_finalize().map_err(io::Error::other)?;
+        let checksum = self.hash.finish();
         self.inner.write_all(checksum.as_slice())?;
         self.inner.flush()?;
         Ok((self.inner, checksum))
@@ -89,7 +91,7 @@ impl<W: Write> Write for SummedWriter<W> {
 /// Reads such a file once. Nothing is allocated by what the file states.
 pub(in crate::git) struct SummedReader {
     file: File,
-    hash: Hasher,
+    hash: Checksum,
     kind: Kind,
     buffer: Vec<u8>,
     /// What of `buffer` was not handed out yet.
@@ -109,7 +111,7 @@ impl SummedReader {
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Self {
             file,
-            hash: hasher(kind),
+            hash: Checksum::new(kind),
             kind,
             buffer: vec![0; PIECE_BYTES],
             unread: 0..0,
@@ -197,7 +199,7 @@ impl SummedReader {
         self.skip(self.left())?;
         let mut stored = self.kind.null();
         self.file.read_exact(stored.as_mut_slice())?;
-        let found = self.hash.try_finalize().map_err(io::Error::other)?;
+        let found = self.hash.finish();
         Ok((found == stored).then_some((stored, self.file)))
     }
 }

@@ -32,7 +32,7 @@ pub use members::{MemberError, Members};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use protection::{Protection, ProtectionError};
 pub use push::{Push, Pushes};
-pub use repos::{CheckReport, MadeRepo, RepackReport, RepoDetails, RepoError, Repos};
+pub use repos::{CheckReport, MadeRepo, ObjectFormat, RepackReport, RepoDetails, RepoError, Repos};
 pub use rights::Right;
 pub use secret::Secret;
 pub use sign_in::{Caller, Credentials, SignInError, SignedIn, TokenGrant};

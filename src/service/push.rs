@@ -39,7 +39,7 @@ use crate::config::Settings;
 use crate::db::{Db, RefChange};
 use crate::git::ObjectId;
 use crate::git::receive_pack::{self, PushGate, Pusher, ReceiveOptions, RefUpdate};
-use crate::git::repo_init;
+use crate::git::repo_init::{self, ObjectFormat};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::upload_pack::Protocol;
 use crate::git::work::Work;
@@ -78,9 +78,16 @@ struct Inner {
     repos: Repos,
     made: Arc<Made>,
     notices: Notices,
-    /// A repository with nothing in it: stands for one that a push is to make.
-    empty: OnceLock<Arc<Repository>>,
+    /// Repositories with nothing in them: stand for one that a push is to make.
+    empty: EmptyRepositories,
     cache_dir: Box<Path>,
+}
+
+/// One for each object format, made when first needed.
+#[derive(Default)]
+struct EmptyRepositories {
+    sha1: OnceLock<Arc<Repository>>,
+    sha256: OnceLock<Arc<Repository>>,
 }
 
 impl Pushes {
@@ -94,7 +101,7 @@ impl Pushes {
                 repos,
                 made: Arc::new(Made::new(made::markers_in(cache_dir))),
                 notices,
-                empty: OnceLock::new(),
+                empty: EmptyRepositories::default(),
                 cache_dir: cache_dir.into(),
                 config,
             }),
@@ -116,7 +123,7 @@ impl Pushes {
                     let repository = inner.transfer.open(&repo.path, repo.trust_hooks)?;
                     (repository, repo.trust_hooks)
                 }
-                PushTarget::Creatable(_) => (inner.empty()?, false),
+                PushTarget::Creatable(_) => (inner.empty(ObjectFormat::Sha1)?, false),
             };
             let snapshot = snapshot(&repository)?;
             check_switch(snapshot.config.http_receive_pack, "pushes")?;
@@ -208,30 +215,50 @@ impl Inner {
             Beginning::Nothing => return Ok(()),
             Beginning::Commands(commands) => commands,
         };
-        if commands::is_sha256(&commands) {
-            return commands::refuse(&commands, &no_sha256(address), output).map_err(TransferError::Answer);
-        }
+        let format = commands::object_format(&commands);
         let mut input = commands.chain(input);
         let tools = Tools {
             work,
             input: &mut input,
             output,
         };
-        match self.make(handle, push, address) {
+        match self.make(handle, push, address, format) {
             Ok((repo, is_made)) => self.push_into(handle, &repo, is_made, push, tools),
-            Err(refusal) => self.serve(&*self.empty()?, false, push, &mut Closed(refusal), tools),
+            Err(refusal) => self.close(push, refusal, tools),
         }
     }
 
+    /// Answers a push that goes nowhere with a sentence.
+    fn close(&self, push: &Push, sentence: String, tools: Tools<'_>) -> Result<(), TransferError> {
+        let Tools { work, input, output } = tools;
+        let commands = match commands::read(&mut *input).map_err(TransferError::Body)? {
+            Beginning::Nothing => return Ok(()),
+            Beginning::Commands(commands) => commands,
+        };
+        let empty = self.empty(commands::object_format(&commands))?;
+        let tools = Tools {
+            work,
+            input: &mut commands.chain(input),
+            output,
+        };
+        self.serve(&empty, false, push, &mut Closed(sentence), tools)
+    }
+
     /// Makes the repository that a push goes to; if somebody was faster, takes theirs.
-    fn make(&self, handle: &Handle, push: &Push, address: &RepoAddress) -> Result<(Opened, bool), String> {
+    fn make(
+        &self,
+        handle: &Handle,
+        push: &Push,
+        address: &RepoAddress,
+        format: ObjectFormat,
+    ) -> Result<(Opened, bool), String> {
         let id = RepoId::new();
         let internal = |error: &dyn std::error::Error| {
             tracing::error!(repository = %address, %error, "A repository cannot be made for a push");
             "the server cannot make this repository now; its log says why".to_owned()
         };
         self.made.mark(id).map_err(|error| internal(&error))?;
-        match handle.block_on(self.repos.create_for_push(id, &push.by, address)) {
+        match handle.block_on(self.repos.create_for_push(id, &push.by, address, format)) {
             Ok(made) => {
                 if !made.is_new {
                     self.made.unmark(id);
@@ -258,7 +285,7 @@ impl Inner {
         let repository = match self.transfer.open(&repo.path, repo.trust_hooks) {
             Err(TransferError::Gone { .. }) => {
                 let sentence = format!("{} was removed while you were pushing; push again", repo.address);
-                return self.serve(&*self.empty()?, false, push, &mut Closed(sentence), tools);
+                return self.close(push, sentence, tools);
             }
             opened => opened?,
         };
@@ -342,30 +369,26 @@ impl Inner {
             .collect()
     }
 
-    /// The repository with nothing in it.
-    fn empty(&self) -> Result<Arc<Repository>, TransferError> {
-        if let Some(empty) = self.empty.get() {
+    /// The repository of this format with nothing in it.
+    fn empty(&self, format: ObjectFormat) -> Result<Arc<Repository>, TransferError> {
+        let (known, name) = match format {
+            ObjectFormat::Sha1 => (&self.empty.sha1, "empty.git"),
+            ObjectFormat::Sha256 => (&self.empty.sha256, "empty-sha256.git"),
+        };
+        if let Some(empty) = known.get() {
             return Ok(Arc::clone(empty));
         }
-        let path = self.cache_dir.join("empty.git");
+        let path = self.cache_dir.join(name);
         if !path.join("HEAD").is_file() {
             // Somebody else may make it at the same time; then theirs is as good.
-            let made = repo_init::init(&path, &self.config.repo.default_branch);
+            let made = repo_init::init(&path, &self.config.repo.default_branch, format);
             if let (Err(error), false) = (made, path.join("HEAD").is_file()) {
                 return Err(TransferError::Spool(std::io::Error::other(error)));
             }
         }
         let empty = self.transfer.open(&path, false)?;
-        Ok(Arc::clone(self.empty.get_or_init(|| empty)))
+        Ok(Arc::clone(known.get_or_init(|| empty)))
     }
-}
-
-fn no_sha256(address: &RepoAddress) -> String {
-    let name = &address.name;
-    format!(
-        "{address} was not made: your project uses SHA-256 (object format sha256), and this server keeps SHA-1 repositories. \
-         Begin the project with: git init --object-format=sha1 {name}"
-    )
 }
 
 fn archived(address: &RepoAddress) -> String {

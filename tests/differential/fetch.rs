@@ -126,6 +126,8 @@ struct Facts {
     times: Vec<u64>,
     /// Some commit is dated long before its parents: git then guesses, and so do we.
     is_skewed: bool,
+    format: &'static str,
+    id_digits: usize,
 }
 
 impl Facts {
@@ -150,6 +152,8 @@ impl Facts {
             commits,
             times,
             is_skewed,
+            format: repositories::object_format(bare),
+            id_digits: repositories::id_digits(bare),
         }
     }
 }
@@ -158,8 +162,11 @@ fn nth<T>(of: &[T], number: u16) -> &T {
     &of[number as usize % of.len()]
 }
 
-fn check_history((steps, layout, shapes): (Vec<Step>, Layout, Vec<Shape>), place: &Place) -> Result<(), String> {
-    let (address, bare) = place.repo();
+fn check_history(
+    (steps, layout, format, shapes): (Vec<Step>, Layout, &str, Vec<Shape>),
+    place: &Place,
+) -> Result<(), String> {
+    let (address, bare) = place.repo(format);
     history::write(&steps, layout, &bare);
     for (key, value) in [
         ("uploadpack.allowFilter", "true"),
@@ -202,7 +209,7 @@ fn check_refs(place: &Place, address: &str, bare: &Path) -> Result<(), String> {
             "ref-prefix refs/none",
         ],
     ] {
-        let mut request = V2::ls_refs();
+        let mut request = V2::ls_refs().object_format(repositories::object_format(bare));
         for argument in &arguments {
             request = request.arg(*argument);
         }
@@ -242,7 +249,7 @@ fn check_fetch(
             .collect();
     }
     for unknown in 0..shape.unknown_haves {
-        let id = format!("{unknown:02x}").repeat(20).replace('0', "f");
+        let id = format!("{unknown:02x}").repeat(facts.id_digits / 2).replace('0', "f");
         haves.insert(unknown as usize % (haves.len() + 1), id);
     }
     let wants: Vec<(String, String)> = shape
@@ -307,7 +314,7 @@ fn v2_request(
     client: &Client,
     filter: Option<&str>,
 ) -> V2 {
-    let mut request = V2::fetch();
+    let mut request = V2::fetch().object_format(facts.format);
     let flags = [
         (shape.thin, "thin-pack"),
         (shape.ofs_delta, "ofs-delta"),
@@ -360,7 +367,8 @@ fn v0_request(
     client: &Client,
     filter: Option<&str>,
 ) -> V0 {
-    let mut words = vec!["agent=tests", "no-progress"];
+    let format = format!("object-format={}", facts.format);
+    let mut words = vec!["agent=tests", "no-progress", &format];
     words.extend(match shape.acks {
         0 => None,
         1 => Some("multi_ack"),
@@ -513,7 +521,12 @@ fn closure(bare: &Path, ids: &[String]) -> Objects {
 
 fn share(number: u8) {
     let place = Place::start();
-    let strategy = (history::steps(), history::layout(), vec(shape(), 8..12));
+    let strategy = (
+        history::steps(),
+        history::layout(),
+        history::format(),
+        vec(shape(), 8..12),
+    );
     super::for_histories(b'f', number, &strategy, |value| check_history(value, &place));
 }
 

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::support::Random;
-use crate::support::repositories::{on_disk, on_disk_with_input};
+use crate::support::repositories::{self, on_disk, on_disk_with_input};
 
 /// One step of a history. Numbers mean "the n-th of what there is, counted round".
 #[derive(Clone, Debug)]
@@ -110,9 +110,15 @@ pub fn layout() -> impl Strategy<Value = Layout> {
     ]
 }
 
+/// One history in four has SHA-256 ids.
+pub fn format() -> impl Strategy<Value = &'static str> {
+    prop_oneof![3 => Just("sha1"), 1 => Just("sha256")]
+}
+
 /// What the steps so far have made.
 #[derive(Default)]
 struct Builder {
+    id_bytes: usize,
     stream: String,
     mark: usize,
     commits: Vec<usize>,
@@ -255,7 +261,7 @@ impl Builder {
                 let parents = self.parents(*branch);
                 let mark = self.head(*branch, false);
                 self.from(&parents);
-                let commit = format!("{seed:02x}").repeat(20);
+                let commit = format!("{seed:02x}").repeat(self.id_bytes);
                 self.stream.push_str(&format!("M 160000 {commit} Plugins/other\n"));
                 self.done(*branch, mark);
             }
@@ -298,7 +304,10 @@ fn content_of(content: u8, size: u16) -> String {
 
 /// Writes a history into an empty bare repository.
 pub fn write(steps: &[Step], layout: Layout, bare: &Path) {
-    let mut builder = Builder::default();
+    let mut builder = Builder {
+        id_bytes: repositories::id_digits(bare) / 2,
+        ..Builder::default()
+    };
     let middle = match layout {
         Layout::TwoPacks => steps.len() / 2,
         _ => steps.len(),

@@ -9,7 +9,7 @@ use super::history::{self, Layout, Step};
 use super::reference::{self, Objects, Place};
 use crate::support::Request;
 use crate::support::repositories::{self, on_disk, on_disk_with_input};
-use crate::support::wire::{self, NO_OBJECT, PushReport};
+use crate::support::wire::{self, PushReport};
 
 /// One push from a repository that has the whole history to one that has its first part.
 #[derive(Clone, Debug)]
@@ -133,16 +133,16 @@ const REASONS: [&str; 9] = [
 ];
 
 fn check_history(
-    (steps, layout, cut, shapes): (Vec<Step>, Layout, u8, Vec<Shape>),
+    (steps, layout, format, cut, shapes): (Vec<Step>, Layout, &str, u8, Vec<Shape>),
     place: &Place,
 ) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let client = folder.path().join("client.git");
-    repositories::init(&client);
+    repositories::init_as(&client, format);
     history::write(&steps, Layout::OnePack, &client);
     let part = steps.len() * usize::from(cut) / 256;
     for (number, shape) in shapes.iter().enumerate() {
-        let (address, ours) = place.repo();
+        let (address, ours) = place.repo(format);
         history::write(&steps[..part], layout, &ours);
         let gits = folder.path().join(format!("git-{number}.git"));
         for (key, value) in [
@@ -192,26 +192,29 @@ fn check_push(
     client: &Path,
     shape: &Shape,
 ) -> Result<(), String> {
+    let digits = repositories::id_digits(ours);
+    let no_object = "0".repeat(digits);
     let server_refs = refs(ours);
     let client_refs = refs(client);
     let commits: Vec<String> = repositories::ask(client, &["rev-list", "--all"])
         .lines()
         .map(str::to_owned)
         .collect();
-    let Some(commands) = commands_of(shape, &server_refs, &client_refs, &commits) else {
+    let Some(commands) = commands_of(shape, &server_refs, &client_refs, &commits, &no_object) else {
         return Ok(());
     };
     let wanted: Vec<&str> = commands
         .iter()
         .map(|(_, new, _)| new.as_str())
-        .filter(|new| *new != NO_OBJECT)
+        .filter(|new| *new != no_object)
         .collect();
     let pack = if wanted.is_empty() {
         Vec::new()
     } else {
         pack_of(shape, client, &wanted, &server_refs)
     };
-    let mut words = vec!["agent=tests", "delete-refs"];
+    let format = format!("object-format={}", repositories::object_format(ours));
+    let mut words = vec!["agent=tests", "delete-refs", &format];
     words.push(if shape.version_2_report {
         "report-status-v2"
     } else {
@@ -247,6 +250,7 @@ fn commands_of(
     server: &[(String, String)],
     client: &[(String, String)],
     commits: &[String],
+    no_object: &str,
 ) -> Option<Vec<(String, String, String)>> {
     if commits.is_empty() {
         return None;
@@ -255,10 +259,11 @@ fn commands_of(
         server
             .iter()
             .find(|(_, known)| known == name)
-            .map_or(NO_OBJECT.to_owned(), |(id, _)| id.clone())
+            .map_or(no_object.to_owned(), |(id, _)| id.clone())
     };
     let commit = |number: u16| commits[number as usize % commits.len()].clone();
     let of_server = |number: u16| (!server.is_empty()).then(|| &server[number as usize % server.len()]);
+    let stale = "12".repeat(no_object.len() / 2);
     let mut found: Vec<(String, String, String)> = Vec::new();
     for command in &shape.commands {
         let next = match command {
@@ -273,12 +278,12 @@ fn commands_of(
             Command::Move { of, to } => of_server(*of)
                 .filter(|(_, name)| name.starts_with("refs/heads/"))
                 .map(|(id, name)| (id.clone(), commit(*to), name.clone())),
-            Command::Delete { of } => of_server(*of).map(|(id, name)| (id.clone(), NO_OBJECT.to_owned(), name.clone())),
+            Command::Delete { of } => of_server(*of).map(|(id, name)| (id.clone(), no_object.to_owned(), name.clone())),
             Command::Stale { of, to } => of_server(*of)
                 .filter(|(_, name)| name.starts_with("refs/heads/"))
-                .map(|(_, name)| ("12".repeat(20), commit(*to), name.clone())),
+                .map(|(_, name)| (stale.clone(), commit(*to), name.clone())),
             Command::DeleteMissing { name } => {
-                Some(("12".repeat(20), NO_OBJECT.to_owned(), NAMES[*name as usize].to_owned()))
+                Some((stale.clone(), no_object.to_owned(), NAMES[*name as usize].to_owned()))
             }
         };
         if let Some(next) = next
@@ -328,11 +333,19 @@ fn pack_of(shape: &Shape, client: &Path, wanted: &[&str], server: &[(String, Str
     pack
 }
 
+/// Whether an id means "no object".
+fn is_nothing(id: &str) -> bool {
+    id.bytes().all(|digit| digit == b'0')
+}
+
 /// All objects but the empty folder, which git takes for granted and does not store.
 fn objects(bare: &Path) -> Objects {
-    const EMPTY_FOLDER: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+    const EMPTY_FOLDER: [&str; 2] = [
+        "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+        "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+    ];
     let all = repositories::objects(bare).into_iter();
-    all.filter(|id| id != EMPTY_FOLDER).collect()
+    all.filter(|id| !EMPTY_FOLDER.contains(&id.as_str())).collect()
 }
 
 fn compare(
@@ -374,10 +387,10 @@ fn compare(
                     .copied()
                     .unwrap_or_else(|| rest.split(' ').next().unwrap_or(rest));
                 // Of several reasons against deleting what is not there git tells another one.
-                let is_nothing = |(old, new, known): &(String, String, String)| {
-                    known == name && new == NO_OBJECT && old.starts_with("1212")
+                let is_missing = |(old, new, known): &(String, String, String)| {
+                    known == name && is_nothing(new) && old.starts_with("1212")
                 };
-                let reason = match commands.iter().any(is_nothing) {
+                let reason = match commands.iter().any(is_missing) {
                     true => "",
                     false => reason,
                 };
@@ -394,7 +407,7 @@ fn compare(
             let is_done = ours.refs.iter().any(|line| *line == format!("ok {name}"));
             let now = on_disk(our_bare, &["rev-parse", "--verify", "--quiet", name]).out();
             let due = if is_done { new } else { old };
-            let is_so = now == *due || (now.is_empty() && due == NO_OBJECT) || old.starts_with("1212");
+            let is_so = now == *due || (now.is_empty() && is_nothing(due)) || old.starts_with("1212");
             if !is_so {
                 return Err(format!("{name} is {now:?} and should be {due}"));
             }
@@ -422,7 +435,7 @@ fn compare(
     }
     let now = objects(our_bare);
     let brings_something = |(word, name, _): &(String, String, String)| {
-        word == "ok" && commands.iter().any(|(_, new, known)| known == name && new != NO_OBJECT)
+        word == "ok" && commands.iter().any(|(_, new, known)| known == name && !is_nothing(new))
     };
     if our_lines.iter().any(brings_something) {
         reference::compare("objects", &now, &objects(git_bare), our_bare)?;
@@ -452,7 +465,13 @@ fn sound(our_bare: &Path, git_bare: &Path) -> Result<(), String> {
 
 fn share(number: u8) {
     let place = Place::start();
-    let strategy = (history::steps(), history::layout(), any::<u8>(), vec(shape(), 3..5));
+    let strategy = (
+        history::steps(),
+        history::layout(),
+        history::format(),
+        any::<u8>(),
+        vec(shape(), 3..5),
+    );
     super::for_histories(b'p', number, &strategy, |value| check_history(value, &place));
 }
 

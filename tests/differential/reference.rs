@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::support::cgi::ReferenceServer;
-use crate::support::repositories::{on_disk, on_disk_with_input};
+use crate::support::repositories::{self, on_disk, on_disk_with_input};
 use crate::support::run::run_with_input;
 use crate::support::{Answer, GitProgram, Person, Request, TestServer};
 
@@ -53,14 +53,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has nothing.
-    pub fn empty(folder: &Path, name: &str) -> Self {
+    /// A client of this object format that has nothing.
+    pub fn empty(folder: &Path, name: &str, format: &str) -> Self {
         let bare = folder.join(name);
         for part in ["objects/pack", "objects/info", "refs/heads"] {
             std::fs::create_dir_all(bare.join(part)).expect("a folder can be made");
         }
         std::fs::write(bare.join("HEAD"), "ref: refs/heads/main\n").expect("a file can be written");
-        let config = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[fetch]\n\tunpackLimit = 1\n";
+        let config = format!(
+            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = {format}\n\
+             [fetch]\n\tunpackLimit = 1\n"
+        );
         std::fs::write(bare.join("config"), config).expect("a file can be written");
         Self {
             bare,
@@ -71,7 +74,7 @@ impl Client {
 
     /// A client that fetched `tips` from `source` with stock git: all of it, or so deep.
     pub fn with(folder: &Path, name: &str, source: &Path, tips: &[String], depth: Option<u8>) -> Self {
-        let mut client = Self::empty(folder, name);
+        let mut client = Self::empty(folder, name, repositories::object_format(source));
         if tips.is_empty() {
             return client;
         }
@@ -152,8 +155,11 @@ fn packed_objects(folder: &Path) -> Objects {
         let last: [u8; 4] = index[HEAD_BYTES + FAN_OUT_BYTES - 4..HEAD_BYTES + FAN_OUT_BYTES]
             .try_into()
             .expect("four bytes");
-        for id in ids.chunks_exact(20).take(u32::from_be_bytes(last) as usize) {
-            all.insert(crate::support::pack::hex(id.try_into().expect("twenty bytes")));
+        // Its name is the checksum of the pack, by the same hash function.
+        let name = entry.path().file_stem().expect("a name").len();
+        let id_bytes = (name - "pack-".len()) / 2;
+        for id in ids.chunks_exact(id_bytes).take(u32::from_be_bytes(last) as usize) {
+            all.insert(crate::support::pack::hex(id));
         }
     }
     all
@@ -187,13 +193,13 @@ impl Place {
         }
     }
 
-    /// A new empty repository: its address and its folder.
-    pub fn repo(&self) -> (String, PathBuf) {
+    /// A new empty repository of this object format: its address and its folder.
+    pub fn repo(&self, format: &str) -> (String, PathBuf) {
         self.count.set(self.count.get() + 1);
         let address = format!("anna/h{}", self.count.get());
         let bare = match &self.peer {
-            Peer::Auxin(server, _) => server.repo(&address),
-            Peer::Git(server) => server.repo(&address),
+            Peer::Auxin(server, _) => server.repo_as(&address, format),
+            Peer::Git(server) => server.repo_as(&address, format),
         };
         (address, bare)
     }

@@ -4,11 +4,16 @@ use std::path::Path;
 
 use crate::support::pack::{self, BLOB, COMMIT, Pack, TREE};
 use crate::support::repositories::{self, on_disk, on_disk_with_input};
-use crate::support::wire::{self, NO_OBJECT, V0, V2};
+use crate::support::wire::{self, V0, V2};
 
 /// A small repository: ten commits, tags of both kinds, one pack.
 pub fn repository(bare: &Path) {
-    repositories::init(bare);
+    repository_as(bare, "sha1");
+}
+
+/// The same of this object format.
+pub fn repository_as(bare: &Path, format: &str) {
+    repositories::init_as(bare, format);
     repositories::straight_history(bare, 10);
     repositories::on_disk(bare, &["tag", "-a", "-m", "Mix", "mix-1", "main"]).assert_ok();
     repositories::on_disk(bare, &["tag", "rough", "main~3"]).assert_ok();
@@ -23,52 +28,47 @@ pub fn repository(bare: &Path) {
 
 /// Requests of all versions; the first byte is the version.
 pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
+    let format = repositories::object_format(bare);
     let id = |name: &str| repositories::id(bare, name);
     let (tip, old, tag) = (id("main"), id("main~5"), id("mix-1"));
     let v2 = [
-        V2::ls_refs().bytes(),
+        V2::ls_refs(),
         V2::ls_refs()
             .arg("peel")
             .arg("symrefs")
             .arg("unborn")
-            .arg("ref-prefix refs/heads/")
-            .bytes(),
-        V2::fetch().arg(format!("want {tip}")).arg("done").bytes(),
+            .arg("ref-prefix refs/heads/"),
+        V2::fetch().arg(format!("want {tip}")).arg("done"),
         V2::fetch()
             .arg("thin-pack")
             .arg("ofs-delta")
             .arg("include-tag")
             .arg(format!("want {tip}"))
-            .arg(format!("have {old}"))
-            .bytes(),
+            .arg(format!("have {old}")),
         V2::fetch()
             .arg(format!("want {tag}"))
             .arg(format!("shallow {old}"))
             .arg("deepen 3")
             .arg("deepen-relative")
-            .arg("done")
-            .bytes(),
+            .arg("done"),
         V2::fetch()
             .arg(format!("want {tip}"))
             .arg("deepen-since 1700000000")
             .arg("deepen-not refs/tags/rough")
-            .arg("done")
-            .bytes(),
+            .arg("done"),
         V2::fetch()
             .arg(format!("want {tip}"))
             .arg("filter combine:blob:limit=1k+tree:2")
-            .arg("done")
-            .bytes(),
+            .arg("done"),
         V2::fetch()
             .capability("server-option=x")
             .arg("sideband-all")
             .arg("want-ref refs/heads/main")
             .arg("wait-for-done")
-            .arg(format!("have {old}"))
-            .bytes(),
+            .arg(format!("have {old}")),
     ];
     let v0 = |capabilities: &str| V0 {
-        capabilities: capabilities.into(),
+        capabilities: format!("{capabilities} object-format={format}"),
         wants: vec![tip.clone(), tag.clone()],
         haves: vec![old.clone()],
         done: true,
@@ -81,6 +81,7 @@ pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
     let mut open = v0("multi_ack_detailed no-done side-band ofs-delta thin-pack");
     open.done = false;
     let old_requests = [v0(""), v0("multi_ack side-band-64k include-tag"), shallow, open];
+    let v2 = v2.map(|request| request.object_format(format).bytes());
     let mut all: Vec<Vec<u8>> = v2.iter().map(|body| [b"\x02", body.as_slice()].concat()).collect();
     all.extend(
         old_requests
@@ -91,30 +92,33 @@ pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
     all
 }
 
-/// Lists of commands; the first byte means nothing.
+/// Lists of commands; the first byte chooses the object format.
 pub fn pushes() -> Vec<Vec<u8>> {
-    let (one, two) = ("1".repeat(40), "2".repeat(40));
-    let all = "report-status-v2 side-band-64k atomic push-options quiet object-format=sha1 agent=x session-id=y";
+    let mut all = pushes_as(0, "sha1", 40);
+    all.extend(pushes_as(1, "sha256", 64));
+    all
+}
+
+fn pushes_as(first: u8, format: &str, digits: usize) -> Vec<Vec<u8>> {
+    let [none, one, two] = ["0", "1", "2"].map(|digit| digit.repeat(digits));
+    let some = format!("report-status object-format={format}");
+    let all =
+        format!("report-status-v2 side-band-64k atomic push-options quiet object-format={format} agent=x session-id=y");
     [
         b"0000".to_vec(),
-        wire::push(
-            &[wire::command(NO_OBJECT, &one, "refs/heads/main")],
-            "report-status",
-            &[],
-            b"PACK",
-        ),
+        wire::push(&[wire::command(&none, &one, "refs/heads/main")], &some, &[], b"PACK"),
         wire::push(
             &[
-                wire::command(&one, NO_OBJECT, "refs/heads/old"),
+                wire::command(&one, &none, "refs/heads/old"),
                 wire::command(&one, &two, "refs/heads/main"),
             ],
-            all,
+            &all,
             &["mood=blue", "ci.skip"],
             b"PACK",
         ),
         [
             wire::line(&format!("shallow {one}")),
-            wire::push(&[wire::command(NO_OBJECT, &two, "refs/tags/x")], "", &[], b""),
+            wire::push(&[wire::command(&none, &two, "refs/tags/x")], &some, &[], b""),
         ]
         .concat(),
         [
@@ -125,7 +129,7 @@ pub fn pushes() -> Vec<Vec<u8>> {
         .concat(),
     ]
     .into_iter()
-    .map(|body| [b"\x00".to_vec(), body].concat())
+    .map(|body| [vec![first], body].concat())
     .collect()
 }
 
@@ -142,6 +146,13 @@ pub fn packs(bare: &Path) -> Vec<Vec<u8>> {
     small.delta_at(next, &pack::insert(13, b"and another"));
     small.delta_of(&pack::id("blob", &blob), &pack::insert(8, b"a chorus"));
     let mut all = vec![small.finish(), Pack::default().finish()];
+    all.extend(made_by_git(bare));
+    all
+}
+
+/// Packs as git makes them, with deltas of both kinds.
+pub fn made_by_git(bare: &Path) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
     for args in [
         &["pack-objects", "--stdout", "--revs", "-q", "--delta-base-offset"][..],
         &["pack-objects", "--stdout", "--revs", "-q"],
@@ -269,6 +280,7 @@ pub fn filters() -> Vec<Vec<u8>> {
         "tree:3",
         "object:type=commit",
         "sparse:oid=1111111111111111111111111111111111111111",
+        "sparse:oid=1111111111111111111111111111111111111111111111111111111111111111",
         "combine:blob:none+tree:1",
         "combine:combine%3ablob%253anone%2btree%3a1+tree:0",
     ]
@@ -283,6 +295,6 @@ pub fn repo_configs() -> Vec<Vec<u8>> {
         b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tlogAllRefUpdates = always\n".to_vec(),
         b"[uploadpack]\n\tallowFilter\n\thideRefs = refs/x\n\thideRefs = !refs/x/y\n[uploadpackfilter \"tree\"]\n\tallow = true\n\tmaxDepth = 3\n".to_vec(),
         b"[receive]\n\tdenyNonFastForwards = yes\n\tmaxInputSize = 10m\n\tfsckObjects = true\n[receive \"fsck\"]\n\tbadDate = warn\n[transfer]\n\thideRefs = ^refs/z\n[include]\n\tpath = x\n".to_vec(),
-        b"[extensions]\n\tobjectFormat = sha256\n[http]\n\tuploadpack = false\n\treceivepack = true\n[lsrefs]\n\tunborn = ignore\n".to_vec(),
+        b"[core]\n\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n[http]\n\tuploadpack = false\n\treceivepack = true\n[lsrefs]\n\tunborn = ignore\n".to_vec(),
     ]
 }

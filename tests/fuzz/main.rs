@@ -153,6 +153,11 @@ fn packs_of_any_content_are_taken_in_or_refused() {
 }
 
 #[test]
+fn packs_of_sha256_repositories_of_any_content_are_taken_in_or_refused() {
+    feed(&targets::pack_sha256(), Form::PackSha256, 2_000);
+}
+
+#[test]
 fn objects_of_any_content_are_checked() {
     feed(&targets::fsck(), Form::Bytes, 300_000);
 }

@@ -1,6 +1,7 @@
 //! Changes of inputs that keep enough of their form to get past the first check.
 
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 
 use crate::support::Random;
 use crate::support::wire::{self, Pkt};
@@ -14,6 +15,8 @@ pub enum Form {
     Lines,
     /// A pack or a file beside one, whose checksum is made right most of the time.
     Pack,
+    /// The same of a SHA-256 repository.
+    PackSha256,
 }
 
 /// Words that mean something somewhere.
@@ -71,10 +74,18 @@ pub fn mutated(corpus: &[Vec<u8>], form: Form, random: &mut Random) -> Vec<u8> {
             change(&mut input, corpus, random);
         }
     }
-    if form == Form::Pack && !random.one_in(5) && input.len() > 32 {
-        let end = input.len() - 20;
-        let sum = Sha1::digest(&input[..end]);
-        input[end..].copy_from_slice(&sum);
+    let id_bytes = match form {
+        Form::Pack => 20,
+        Form::PackSha256 => 32,
+        Form::Bytes | Form::Lines => 0,
+    };
+    if id_bytes > 0 && !random.one_in(5) && input.len() > 12 + id_bytes {
+        let end = input.len() - id_bytes;
+        let (head, sum) = input.split_at_mut(end);
+        match form {
+            Form::PackSha256 => sum.copy_from_slice(&Sha256::digest(head)),
+            _ => sum.copy_from_slice(&Sha1::digest(head)),
+        }
     }
     input.truncate(1 << 20);
     input

@@ -44,6 +44,13 @@ static REPOSITORY: LazyLock<TempDir> = LazyLock::new(|| {
     folder
 });
 
+/// The same with SHA-256 ids.
+static REPOSITORY_SHA256: LazyLock<TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    corpus::repository_as(&folder.path().join("song.git"), "sha256");
+    folder
+});
+
 /// Limits so small that inputs of a few kilobytes reach them.
 fn limits() -> GitSettings {
     GitSettings {
@@ -92,12 +99,19 @@ pub fn pkt_line() -> Target {
 
 /// A whole fetch: the answer is pkt-lines, or a raw pack after them in v0.
 pub fn upload_pack() -> Target {
-    let repository = Repository::open(&REPOSITORY.path().join("song.git"), true).expect("a sound repository");
+    let [repository, sha256] = [&REPOSITORY, &REPOSITORY_SHA256]
+        .map(|folder| Repository::open(&folder.path().join("song.git"), true).expect("a sound repository"));
     let limits = limits();
     Target {
         name: "upload-pack",
-        corpus: || corpus::fetches(&REPOSITORY.path().join("song.git")),
+        corpus: || {
+            let mut all = corpus::fetches(&REPOSITORY.path().join("song.git"));
+            all.extend(corpus::fetches(&REPOSITORY_SHA256.path().join("song.git")));
+            all
+        },
         run: Box::new(move |input| {
+            let is_sha256 = input.windows(20).any(|window| window == b"object-format=sha256");
+            let repository = if is_sha256 { &sha256 } else { &repository };
             let (version, mut body) = match input.split_first() {
                 Some((first, rest)) => (first % 3, rest),
                 None => (0, input),
@@ -110,7 +124,7 @@ pub fn upload_pack() -> Target {
                 work: &work,
             };
             let mut out = Vec::new();
-            let result = upload_pack::serve(&repository, &options, &mut body, &mut out);
+            let result = upload_pack::serve(repository, &options, &mut body, &mut out);
             if version == 2 {
                 wire::parse(&out).expect("an answer of whole pkt-lines");
             } else {
@@ -135,7 +149,11 @@ pub fn commands() -> Target {
         run: Box::new(move |input| {
             let limits = CommandLimits::from(&settings);
             let body = input.get(1..).unwrap_or_default();
-            if let Ok(found) = commands::parse(body, Kind::Sha1, &limits) {
+            let hash = match input.first() {
+                Some(first) if first % 2 == 1 => Kind::Sha256,
+                _ => Kind::Sha1,
+            };
+            if let Ok(found) = commands::parse(body, hash, &limits) {
                 assert!(found.updates.len() <= limits.max_commands);
                 assert!(
                     found
@@ -150,10 +168,23 @@ pub fn commands() -> Target {
 
 /// A pack into quarantine: taken in whole or refused; what is taken in, git reads.
 pub fn pack() -> Target {
+    pack_as("pack", Kind::Sha1, || {
+        corpus::packs(&REPOSITORY.path().join("song.git"))
+    })
+}
+
+/// The same for SHA-256 repositories.
+pub fn pack_sha256() -> Target {
+    pack_as("pack-sha256", Kind::Sha256, || {
+        corpus::made_by_git(&REPOSITORY_SHA256.path().join("song.git"))
+    })
+}
+
+fn pack_as(name: &'static str, hash: Kind, corpus: fn() -> Vec<Vec<u8>>) -> Target {
     let settings = limits();
     Target {
-        name: "pack",
-        corpus: || corpus::packs(&REPOSITORY.path().join("song.git")),
+        name,
+        corpus,
         run: Box::new(move |input| {
             let folder = tempfile::tempdir().expect("a folder for temporary files");
             let mut limits = IndexLimits::of_push(&settings);
@@ -161,20 +192,13 @@ pub fn pack() -> Target {
             let mut rest = input;
             let mut none = |_: &ObjectId| -> Option<(ObjectKind, Vec<u8>)> { None };
             let mut tick = || Ok(());
-            let taken = index_pack(
-                &mut rest,
-                folder.path(),
-                Kind::Sha1,
-                &limits,
-                &mut none,
-                &mut (),
-                &mut tick,
-            );
+            let taken = index_pack(&mut rest, folder.path(), hash, &limits, &mut none, &mut (), &mut tick);
             match taken {
                 Ok(Some(pack)) => {
                     assert!(pack.objects > 0);
                     let mut command = crate::support::GitProgram::first().command(folder.path());
-                    command.arg("verify-pack").arg(pack.file("idx"));
+                    let format = format!("--object-format={hash}");
+                    command.arg("verify-pack").arg(format).arg(pack.file("idx"));
                     crate::support::run(&mut command).assert_ok();
                 }
                 Ok(None) => {}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use auxin::git::upload_pack::Protocol;
 
-use crate::fetch_support::{Answer, Random, Repo, line, run_git, v2};
+use crate::fetch_support::{Answer, Random, Repo, line, run_git, v2_in};
 
 const HISTORIES: u64 = 12;
 const REQUESTS: u64 = 14;
@@ -17,9 +17,18 @@ struct Shape {
     deepen: Vec<String>,
 }
 
+/// One history in four has SHA-256 ids.
+fn history(seed: u64) -> Repo {
+    Repo::random_in(seed, if seed.is_multiple_of(4) { "sha256" } else { "sha1" })
+}
+
 /// Objects that nobody has.
-fn unknown(random: &mut Random) -> String {
-    format!("{:040x}", 0xdead_0000 + random.below(0xffff))
+fn unknown(repo: &Repo, random: &mut Random) -> String {
+    let number = 0xdead_0000 + random.below(0xffff);
+    match repo.format {
+        "sha256" => format!("{number:064x}"),
+        _ => format!("{number:040x}"),
+    }
 }
 
 fn shape(repo: &Repo, random: &mut Random) -> Shape {
@@ -37,7 +46,7 @@ fn shape(repo: &Repo, random: &mut Random) -> Shape {
     if !random.once_in(4) {
         for _ in 0..1 + random.below(12) {
             haves.push(match random.below(4) {
-                0 => unknown(random),
+                0 => unknown(repo, random),
                 1 => tips[random.below(tips.len())].clone(),
                 _ => reachable[random.below(reachable.len())].clone(),
             });
@@ -47,7 +56,7 @@ fn shape(repo: &Repo, random: &mut Random) -> Shape {
     if random.once_in(3) {
         for _ in 0..1 + random.below(3) {
             shallows.push(if random.once_in(4) {
-                unknown(random)
+                unknown(repo, random)
             } else {
                 reachable[random.below(reachable.len())].clone()
             });
@@ -74,7 +83,7 @@ fn shape(repo: &Repo, random: &mut Random) -> Shape {
     }
 }
 
-fn v2_body(shape: &Shape, random: &mut Random) -> Vec<u8> {
+fn v2_body(repo: &Repo, shape: &Shape, random: &mut Random) -> Vec<u8> {
     let mut arguments = Vec::new();
     for (flag, times) in [
         ("thin-pack", 2),
@@ -92,11 +101,11 @@ fn v2_body(shape: &Shape, random: &mut Random) -> Vec<u8> {
     arguments.extend(shape.shallows.iter().map(|id| format!("shallow {id}")));
     arguments.extend(shape.deepen.iter().cloned());
     arguments.extend(shape.haves.iter().map(|id| format!("have {id}")));
-    v2("fetch", &arguments)
+    v2_in(repo.format, "fetch", &arguments)
 }
 
-fn v0_body(shape: &Shape, random: &mut Random) -> Vec<u8> {
-    let mut capabilities = String::from("side-band-64k");
+fn v0_body(repo: &Repo, shape: &Shape, random: &mut Random) -> Vec<u8> {
+    let mut capabilities = format!("side-band-64k object-format={}", repo.format);
     match random.below(3) {
         0 => {}
         1 => capabilities += " multi_ack",
@@ -214,11 +223,11 @@ fn compare(repo: &Repo, protocol: Protocol, body: &[u8], what: &str) {
 #[test]
 fn v2_answers_are_those_of_stock_git() {
     for seed in 1..=HISTORIES {
-        let repo = Repo::random(seed);
+        let repo = history(seed);
         for number in 0..REQUESTS {
             let mut random = Random::new(seed * 1000 + number);
             let shape = shape(&repo, &mut random);
-            let body = v2_body(&shape, &mut random);
+            let body = v2_body(&repo, &shape, &mut random);
             let what = format!("seed {seed} request {number}: {}", String::from_utf8_lossy(&body));
             compare(&repo, Protocol::V2, &body, &what);
         }
@@ -228,11 +237,11 @@ fn v2_answers_are_those_of_stock_git() {
 #[test]
 fn v0_answers_are_those_of_stock_git() {
     for seed in 101..=100 + HISTORIES {
-        let repo = Repo::random(seed);
+        let repo = history(seed);
         for number in 0..REQUESTS {
             let mut random = Random::new(seed * 1000 + number);
             let shape = shape(&repo, &mut random);
-            let body = v0_body(&shape, &mut random);
+            let body = v0_body(&repo, &shape, &mut random);
             let what = format!("seed {seed} request {number}: {}", String::from_utf8_lossy(&body));
             compare(&repo, Protocol::V0, &body, &what);
         }
@@ -242,14 +251,14 @@ fn v0_answers_are_those_of_stock_git() {
 #[test]
 fn packs_hold_all_that_the_client_lacks_and_nothing_else_of_the_wanted() {
     for seed in 201..=200 + HISTORIES {
-        let repo = Repo::random(seed);
+        let repo = history(seed);
         for number in 0..4 {
             let mut random = Random::new(seed * 1000 + number);
             let shape = shape(&repo, &mut random);
             let mut arguments = vec!["done".to_owned(), "ofs-delta".to_owned()];
             arguments.extend(shape.wants.iter().map(|id| format!("want {id}")));
             arguments.extend(shape.haves.iter().map(|id| format!("have {id}")));
-            let body = v2("fetch", &arguments);
+            let body = v2_in(repo.format, "fetch", &arguments);
             let what = format!("seed {seed} request {number}: {arguments:?}");
 
             let pack = Answer::of_v2(&repo.serve(Protocol::V2, &body)).pack.expect("a pack");

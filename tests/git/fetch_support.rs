@@ -16,6 +16,8 @@ pub struct Repo {
     folder: TempDir,
     /// Where it lies.
     pub path: PathBuf,
+    /// Its object format, in git's word.
+    pub format: &'static str,
     /// Some commits are dated before their parents.
     pub has_lying_dates: bool,
     /// Commits in the order they were made.
@@ -86,18 +88,24 @@ pub fn git_command(path: &Path) -> Command {
 impl Repo {
     /// A repository without refs.
     pub fn empty() -> Self {
+        Self::empty_in("sha1")
+    }
+
+    /// A repository of this object format without refs.
+    pub fn empty_in(format: &'static str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let path = folder.path().join("song.git");
         std::fs::create_dir(&path).expect("a folder");
         let repo = Self {
             folder,
             path,
+            format,
             has_lying_dates: false,
             commits: Vec::new(),
             grace_tips: Vec::new(),
             settings: GitSettings::default(),
         };
-        repo.git(&["init", "-q", "--bare", "-b", "main"]);
+        repo.git(&["init", "-q", "--bare", "-b", "main", "--object-format", format]);
         repo.git(&["config", "uploadpack.allowFilter", "true"]);
         repo
     }
@@ -115,8 +123,13 @@ impl Repo {
 
     /// A history with merges, several roots, dates that go back, branches, and tags of all kinds.
     pub fn random(seed: u64) -> Self {
+        Self::random_in(seed, "sha1")
+    }
+
+    /// The same in this object format.
+    pub fn random_in(seed: u64, format: &'static str) -> Self {
         let mut random = Random::new(seed);
-        let mut repo = Self::empty();
+        let mut repo = Self::empty_in(format);
         let count = 8 + random.below(50);
         repo.has_lying_dates = random.once_in(2);
         let mut stream = String::new();
@@ -313,9 +326,14 @@ pub fn line(text: &str) -> Vec<u8> {
 
 /// A v2 request.
 pub fn v2(command: &str, arguments: &[String]) -> Vec<u8> {
+    v2_in("sha1", command, arguments)
+}
+
+/// A v2 request of a client with this object format.
+pub fn v2_in(format: &str, command: &str, arguments: &[String]) -> Vec<u8> {
     let mut body = line(&format!("command={command}"));
     body.extend(line("agent=test/1"));
-    body.extend(line("object-format=sha1"));
+    body.extend(line(&format!("object-format={format}")));
     body.extend(b"0001");
     for argument in arguments {
         body.extend(line(argument));

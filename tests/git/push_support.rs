@@ -12,7 +12,7 @@ use auxin::config::GitSettings;
 use auxin::git::receive_pack::{
     self, GateError, PushGate, PushRequest, Pusher, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate,
 };
-use auxin::git::repo_init;
+use auxin::git::repo_init::{self, ObjectFormat};
 use auxin::git::snapshot::Repository;
 use auxin::git::upload_pack::Protocol;
 use auxin::git::work::Work;
@@ -118,9 +118,14 @@ impl Pushed {
 
 impl Place {
     pub fn new() -> Self {
+        Self::of_format(ObjectFormat::Sha1)
+    }
+
+    /// Both repositories have this object format.
+    pub fn of_format(format: ObjectFormat) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let server = folder.path().join("song.git");
-        repo_init::init(&server, "main").expect("makes it");
+        repo_init::init(&server, "main", format).expect("makes it");
         let client = folder.path().join("client");
         std::fs::create_dir(&client).expect("a folder");
         let place = Self {
@@ -131,7 +136,7 @@ impl Place {
             trust_hooks: false,
             gate: Gate::default(),
         };
-        place.git(&["init", "-q", "-b", "main"]);
+        place.git(&["init", "-q", "-b", "main", "--object-format", format.as_str()]);
         place
     }
 

@@ -22,5 +22,6 @@ mod proxy_tls;
 mod push_create;
 mod repo_shapes;
 mod rights;
+mod sha256;
 mod shallow;
 mod wire_shapes;

@@ -160,25 +160,6 @@ fn a_repository_made_by_a_push_can_be_public_if_the_setting_says_so() {
 }
 
 #[test]
-fn a_sha256_project_is_refused_with_the_command_to_use() {
-    let server = TestServer::start();
-    let anna = server.user("anna");
-    anna.git(&["init", "--quiet", "--object-format=sha256", "song"])
-        .assert_ok();
-    let song = anna.project("song");
-    song.write("Song.txt", "la").commit("First take");
-
-    let push = song.push("anna/song", &["main"]);
-
-    push.assert_failed();
-    assert!(
-        push.err().contains("sha256") || push.err().contains("object format"),
-        "{push:?}"
-    );
-    assert!(!server.folder_of("anna/song").exists());
-}
-
-#[test]
 fn two_first_pushes_at_once_make_one_repository() {
     let server = TestServer::start();
     let anna = server.user("anna");

@@ -46,12 +46,17 @@ impl ReferenceServer {
 
     /// Makes an empty repository that may be pushed to, and gives its folder.
     pub fn repo(&self, address: &str) -> PathBuf {
+        self.repo_as(address, "sha1")
+    }
+
+    /// The same of this object format.
+    pub fn repo_as(&self, address: &str, format: &str) -> PathBuf {
         let folder = self.folder_of(address);
         let git = GitProgram::first();
         let home = self.folder.path();
         run(git
             .command(home)
-            .args(["init", "--quiet", "--bare", "-b", "main"])
+            .args(["init", "--quiet", "--bare", "-b", "main", "--object-format", format])
             .arg(&folder))
         .assert_ok();
         for (key, value) in [

@@ -149,7 +149,7 @@ pub fn id(kind: &str, content: &[u8]) -> [u8; 20] {
 }
 
 /// An id as text.
-pub fn hex(id: &[u8; 20]) -> String {
+pub fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

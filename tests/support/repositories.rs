@@ -67,6 +67,24 @@ pub fn objects(bare: &Path) -> Vec<String> {
     ids
 }
 
+/// The object format of a bare repository, in git's word.
+pub fn object_format(bare: &Path) -> &'static str {
+    let config = std::fs::read_to_string(bare.join("config")).unwrap_or_default();
+    if config.to_lowercase().contains("objectformat = sha256") {
+        "sha256"
+    } else {
+        "sha1"
+    }
+}
+
+/// How many digits the ids of a bare repository have.
+pub fn id_digits(bare: &Path) -> usize {
+    match object_format(bare) {
+        "sha256" => 64,
+        _ => 40,
+    }
+}
+
 /// Fails the test if git finds anything wrong with a repository.
 #[track_caller]
 pub fn assert_sound(bare: &Path) {
@@ -76,11 +94,17 @@ pub fn assert_sound(bare: &Path) {
 /// Makes an empty bare repository.
 #[track_caller]
 pub fn init(bare: &Path) {
+    init_as(bare, "sha1");
+}
+
+/// Makes an empty bare repository of this object format.
+#[track_caller]
+pub fn init_as(bare: &Path, format: &str) {
     std::fs::create_dir_all(bare.parent().expect("a folder")).expect("a folder can be made");
     let home = bare.parent().expect("a repository lies in a folder");
     run(GitProgram::first()
         .command(home)
-        .args(["init", "--quiet", "--bare", "-b", "main"])
+        .args(["init", "--quiet", "--bare", "-b", "main", "--object-format", format])
         .arg(bare))
     .assert_ok();
 }

@@ -395,6 +395,14 @@ impl TestServer {
         self.folder_of(address)
     }
 
+    /// Makes an empty repository of this object format, and gives its folder on the server.
+    #[track_caller]
+    pub fn repo_as(&self, address: &str, format: &str) -> PathBuf {
+        self.auxin(&["repo", "create", address, "--object-format", format])
+            .assert_ok();
+        self.folder_of(address)
+    }
+
     /// Makes a public repository, and gives its folder on the server.
     #[track_caller]
     pub fn public_repo(&self, address: &str) -> PathBuf {

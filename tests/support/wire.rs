@@ -98,6 +98,12 @@ impl V2 {
         }
     }
 
+    /// Says another object format than SHA-1.
+    pub fn object_format(mut self, format: &str) -> Self {
+        self.capabilities.retain(|line| !line.starts_with("object-format="));
+        self.capability(&format!("object-format={format}"))
+    }
+
     /// Adds a capability line.
     pub fn capability(mut self, text: &str) -> Self {
         self.capabilities.push(text.to_owned());

@@ -7,10 +7,10 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use gix::ObjectId;
 use gix::hash::Kind;
-use sha1::{Digest, Sha1};
 
 use super::entry::whole_entry_head;
 use super::{Entry, FindBase, IndexError, Received};
+use crate::git::checksum::Checksum;
 
 /// Bytes read at once while the checksum is made anew.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
@@ -102,16 +102,16 @@ fn new_checksum(file: &mut File, count: u32, end: u64, hash: Kind) -> std::io::R
     file.seek(SeekFrom::Start(COUNT_AT))?;
     file.write_all(&count.to_be_bytes())?;
     file.rewind()?;
-    let mut sha1 = Sha1::new();
+    let mut checksum = Checksum::new(hash);
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut left = end;
     while left > 0 {
         let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         file.read_exact(&mut buffer[..want])?;
-        sha1.update(&buffer[..want]);
+        checksum.update(&buffer[..want]);
         left -= want as u64;
     }
-    let checksum = ObjectId::from_bytes_or_panic(&sha1.finalize()[..hash.len_in_bytes()]);
+    let checksum = checksum.finish();
     file.write_all(checksum.as_slice())?;
     file.set_len(end + hash.len_in_bytes() as u64)?;
     Ok(checksum)

@@ -7,13 +7,13 @@ use std::path::Path;
 use gix::ObjectId;
 use gix::hash::Kind;
 use gix::zlib::{Decompress, FlushDecompress, Status};
-use sha1::{Digest, Sha1};
 
 use super::entry::EntryKind;
 use super::{
     BadEntry, Entry, IndexError, IndexLimits, KEPT_ITEM_MAX_BYTES, Kept, OBJECTS_PER_TICK, Received, UNRESOLVED,
     Visitor, object_hasher,
 };
+use crate::git::checksum::Checksum;
 use crate::git::object_store::ObjectKind;
 use crate::git::work::Tick;
 
@@ -48,7 +48,7 @@ pub(super) fn receive<V: Visitor>(
         .create_new(true)
         .open(&path)
         .map_err(IndexError::Write)?;
-    let mut stream = Stream::new(input, &file, limits.max_pack_bytes);
+    let mut stream = Stream::new(input, &file, hash, limits.max_pack_bytes);
     let count = read_header(&mut stream, limits)?;
     let mut pass = FirstPass {
         stream,
@@ -77,7 +77,7 @@ pub(super) fn receive<V: Visitor>(
         ..
     } = pass;
     let end = stream.position;
-    let checksum = stream.finish(hash)?;
+    let checksum = stream.finish()?;
     if count == 0 {
         std::fs::remove_file(&path).map_err(IndexError::Write)?;
         return Ok(None);
@@ -338,12 +338,13 @@ struct Stream<'a> {
     /// Bytes used of the whole stream.
     position: u64,
     crc32: flate2::Crc,
-    sha1: Sha1,
+    hash: Kind,
+    checksum: Checksum,
     max_bytes: u64,
 }
 
 impl<'a> Stream<'a> {
-    fn new(input: &'a mut dyn Read, file: &'a File, max_bytes: u64) -> Self {
+    fn new(input: &'a mut dyn Read, file: &'a File, hash: Kind, max_bytes: u64) -> Self {
         Self {
             input,
             file,
@@ -352,7 +353,8 @@ impl<'a> Stream<'a> {
             filled: 0,
             position: 0,
             crc32: flate2::Crc::new(),
-            sha1: Sha1::new(),
+            hash,
+            checksum: Checksum::new(hash),
             max_bytes,
         }
     }
@@ -360,7 +362,7 @@ impl<'a> Stream<'a> {
     /// Writes and hashes what was used, and makes room.
     fn flush(&mut self) -> Result<(), IndexError> {
         let used = &self.buffer[..self.used];
-        self.sha1.update(used);
+        self.checksum.update(used);
         self.file.write_all(used).map_err(IndexError::Write)?;
         self.buffer.copy_within(self.used..self.filled, 0);
         self.filled -= self.used;
@@ -427,12 +429,12 @@ impl<'a> Stream<'a> {
     }
 
     /// Checks the checksum after the last entry and that nothing follows it.
-    fn finish(mut self, hash: Kind) -> Result<ObjectId, IndexError> {
-        let len = hash.len_in_bytes();
+    fn finish(mut self) -> Result<ObjectId, IndexError> {
+        let len = self.hash.len_in_bytes();
         self.flush()?;
         let stated = ObjectId::from_bytes_or_panic(&self.fill(len)?[..len]);
-        let found = std::mem::take(&mut self.sha1).finalize();
-        if found.as_slice() != stated.as_slice() {
+        let found = std::mem::replace(&mut self.checksum, Checksum::new(self.hash)).finish();
+        if found != stated {
             return Err(IndexError::Checksum);
         }
         if self.filled > len || self.read_more()? > 0 {

@@ -330,6 +330,9 @@ impl ObjectStore {
 
     /// Where an object is, if it is here.
     pub fn position(&self, id: &oid) -> Option<Pos> {
+        if id.kind() != self.hash {
+            return None;
+        }
         for number in &self.large {
             if let Some(order) = self.packs[*number].order_of_id(id) {
                 return Some(Pos(self.starts[*number] + order));

@@ -93,8 +93,13 @@ pub enum CommandError {
     #[error("protocol error: expected shallow sha, got '{0}'")]
     BadShallow(String),
     /// Ids of another hash function.
-    #[error("unsupported object format '{0}': this repository is sha1")]
-    ObjectFormat(String),
+    #[error("unsupported object format '{client}': this repository is {server}")]
+    ObjectFormat {
+        /// What the client means.
+        client: String,
+        /// What the repository has.
+        server: Kind,
+    },
     /// Signed pushes are not offered.
     #[error("signed pushes are not supported by this server; push without --signed")]
     Signed,
@@ -205,9 +210,10 @@ fn parse_id(hex: &[u8], hash: Kind) -> Option<ObjectId> {
     ObjectId::from_hex(hex).ok().filter(|id| id.kind() == hash)
 }
 
-/// The words after the NUL; unknown ones are passed over.
+/// The words after the NUL; unknown ones are passed over. A client that names no object format means
+/// SHA-1, as for git.
 fn read_capabilities(words: &[u8], hash: Kind, found: &mut PushCapabilities) -> Result<(), CommandError> {
-    let mut format = None;
+    let mut format: &[u8] = b"sha1";
     for word in words.split(|&byte| byte == b' ') {
         match word {
             b"report-status" => found.report_status = true,
@@ -218,7 +224,7 @@ fn read_capabilities(words: &[u8], hash: Kind, found: &mut PushCapabilities) -> 
             b"push-options" => found.push_options = true,
             _ => {
                 if let Some(value) = word.strip_prefix(b"object-format=") {
-                    format = Some(value);
+                    format = value;
                 } else if let Some(value) = word.strip_prefix(b"agent=") {
                     found.agent = Some(quotable(value));
                 } else if let Some(value) = word.strip_prefix(b"session-id=") {
@@ -227,10 +233,13 @@ fn read_capabilities(words: &[u8], hash: Kind, found: &mut PushCapabilities) -> 
             }
         }
     }
-    match format {
-        Some(format) if format != hash.to_string().as_bytes() => Err(CommandError::ObjectFormat(quotable(format))),
-        _ => Ok(()),
+    if format == hash.to_string().as_bytes() {
+        return Ok(());
     }
+    Err(CommandError::ObjectFormat {
+        client: quotable(format),
+        server: hash,
+    })
 }
 
 fn read_options<R: Read>(input: &mut PktReader<R>, limits: &CommandLimits) -> Result<Vec<BString>, CommandError> {
@@ -363,8 +372,33 @@ mod tests {
 
     #[test]
     fn another_hash_function_is_refused() {
-        let line = format!("{OLD} {NEW} refs/heads/a\0report-status object-format=sha256");
-        assert!(matches!(parsed(&[&line, "0000"]), Err(CommandError::ObjectFormat(_))));
+        let said = |words: &str, hash: Kind| {
+            let line = format!("{OLD} {NEW} refs/heads/a\0report-status{words}");
+            let refused = parse(&request(&[&line, "0000"]), hash, &limits()).expect_err("refused");
+            refused.to_string()
+        };
+        assert_eq!(
+            said(" object-format=sha256", Kind::Sha1),
+            "unsupported object format 'sha256': this repository is sha1"
+        );
+        let sentence = "unsupported object format 'sha1': this repository is sha256";
+        assert_eq!(said(" object-format=sha1", Kind::Sha256), sentence);
+        assert_eq!(said("", Kind::Sha256), sentence);
+    }
+
+    #[test]
+    fn ids_have_the_length_of_the_repository_s_hash() {
+        let [old, new] = [OLD, NEW].map(|id| format!("{id}{}", &id[..24]));
+        let line = format!("{old} {new} refs/heads/a\0object-format=sha256");
+        let found = parse(&request(&[&line, "0000"]), Kind::Sha256, &limits()).expect("a sound request");
+        assert_eq!(found.updates[0].old.to_string(), old);
+        let short = format!("{OLD} {NEW} refs/heads/a\0object-format=sha256");
+        let refused = parse(&request(&[&short, "0000"]), Kind::Sha256, &limits());
+        assert!(matches!(refused, Err(CommandError::BadCommand(_))));
+        let shallow = [format!("shallow {OLD}"), line];
+        let lines: Vec<&str> = shallow.iter().map(String::as_str).collect();
+        let refused = parse(&request(&lines), Kind::Sha256, &limits());
+        assert!(matches!(refused, Err(CommandError::BadShallow(_))));
     }
 
     proptest::proptest! {

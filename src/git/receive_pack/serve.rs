@@ -275,7 +275,7 @@ impl Session<'_> {
         if missing.is_empty() {
             return;
         }
-        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update.name)));
+        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update)));
         for (command, value) in missing.into_iter().zip(values) {
             match value {
                 Some(value) if value.is_null() => {
@@ -301,7 +301,7 @@ impl Session<'_> {
     fn check_old_values(&self, commands: &mut [Command]) {
         let is_atomic = self.commands.capabilities.atomic;
         let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_open()).collect();
-        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update.name)));
+        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update)));
         let names: BTreeSet<BString> = open.iter().map(|command| command.update.name.clone()).collect();
         // Outside an atomic push deletions come first and make room.
         let goes = |command: &&Command| !is_atomic && command.update.is_delete();

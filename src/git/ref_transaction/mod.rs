@@ -264,18 +264,19 @@ impl RefStore<'_> {
         }
     }
 
-    /// What each ref names now, null if it does not exist; `None` if it cannot be read.
-    pub fn values<'n>(&self, names: impl Iterator<Item = &'n BString>) -> Vec<Option<ObjectId>> {
+    /// What the ref of each update names now, null if it does not exist; `None` if it cannot be read.
+    pub fn values<'n>(&self, updates: impl Iterator<Item = &'n RefUpdate>) -> Vec<Option<ObjectId>> {
         let packed = PackedRefs::read(self.git_dir);
-        let value_of = |name: &BString| {
+        let value_of = |update: &RefUpdate| {
+            let name = &update.name;
             let name = is_ref_name(name).then(|| self.resolve(name).ok()).flatten()?;
             match self.read(name.as_bstr(), packed.as_ref().ok()?) {
                 Ok(Value::Id(id)) => Some(id),
-                Ok(Value::Missing) => Some(ObjectId::null(gix::hash::Kind::Sha1)),
+                Ok(Value::Missing) => Some(update.new.kind().null()),
                 Ok(Value::Symbolic(_)) | Err(_) => None,
             }
         };
-        names.map(value_of).collect()
+        updates.map(value_of).collect()
     }
 
     /// What a ref names now, without following symbolic ones.

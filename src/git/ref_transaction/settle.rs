@@ -16,7 +16,7 @@ pub fn settle(store: &RefStore<'_>, updates: &[RefUpdate], atomic: bool) -> Vec<
     for update in updates.iter().filter(|update| is_ref_name(&update.name)) {
         remove_stale_lock(&store.path_of(update.name.as_bstr()), update);
     }
-    let values = store.values(updates.iter().map(|update| &update.name));
+    let values = store.values(updates.iter());
     let is_new = |n: usize| values[n] == Some(updates[n].new);
     let is_changed = |n: usize| is_new(n) && updates[n].old != updates[n].new;
     if atomic && (0..updates.len()).any(is_changed) {
@@ -27,7 +27,7 @@ pub fn settle(store: &RefStore<'_>, updates: &[RefUpdate], atomic: bool) -> Vec<
                 tracing::error!(r#ref = %update.name, %error, "an atomic push could not be finished");
             }
         }
-        let values = store.values(updates.iter().map(|update| &update.name));
+        let values = store.values(updates.iter());
         return (0..updates.len()).map(|n| values[n] == Some(updates[n].new)).collect();
     }
     (0..updates.len()).map(is_new).collect()

@@ -200,7 +200,12 @@ impl<'e> Exchange<'e, '_> {
         self.stats.is_shallow = request.deepen.is_asked() || !request.shallows.is_empty();
         self.options.work.check()?;
         let access = Access::new(self.repository, self.options)?;
-        check_object_format(&access.snapshot, request.client.object_format.as_deref())?;
+        let mut claimed = request.client.object_format.clone();
+        if self.options.protocol != Protocol::V2 {
+            // Here stock git says nothing, and the length of its ids tells.
+            claimed = claimed.or_else(|| request.wants.first().map(|id| id.kind().to_string()));
+        }
+        check_object_format(&access.snapshot, claimed.as_deref())?;
         Ok(access)
     }
 

@@ -1,8 +1,9 @@
 //! A first look at what a push asks for, before anything is made for it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
-use crate::git::pkt_line::{Band, PktWriter, Sideband, length_digits, write_band};
+use crate::git::pkt_line::length_digits;
+use crate::git::repo_init::ObjectFormat;
 
 /// Most of a command list that is looked at before the repository is made, in bytes.
 const LOOKED_AT_MAX_BYTES: usize = 1 << 20;
@@ -56,33 +57,22 @@ fn extend(input: &mut dyn Read, read: &mut Vec<u8>, count: usize) -> io::Result<
     Ok(read.len() == wanted)
 }
 
-/// Whether the command list speaks of SHA-256 ids.
-pub(super) fn is_sha256(commands: &[u8]) -> bool {
+/// The object format that the client names; without one it means SHA-1.
+pub(super) fn object_format(commands: &[u8]) -> ObjectFormat {
     let first_line = &commands[..commands.len().min(4096)];
     let wanted: &[u8] = b"object-format=sha256";
-    first_line.windows(wanted.len()).any(|window| window == wanted)
-}
-
-/// Ends the answer to a push with `sentence`, where the client looks for it.
-///
-/// # Errors
-/// Whatever writing gives.
-pub(super) fn refuse(commands: &[u8], sentence: &str, out: &mut dyn Write) -> io::Result<()> {
-    let wanted: &[u8] = b"side-band-64k";
-    if commands.windows(wanted.len()).any(|window| window == wanted) {
-        let line = format!("{sentence}\n");
-        write_band(out, Sideband::Large, Band::Error, line.as_bytes())?;
-        return PktWriter::new(out).flush();
+    if first_line.windows(wanted.len()).any(|window| window == wanted) {
+        ObjectFormat::Sha256
+    } else {
+        ObjectFormat::Sha1
     }
-    PktWriter::new(out).error(sentence)
 }
 
 /// An advertisement that names SHA-256 beside SHA-1.
 ///
-/// Without it git gives up before it asks, with a sentence of its own that helps nobody; with it the
-/// push comes and can be refused in words. Only for stock git, which takes the first of two formats
-/// for the ids of the advertisement and looks for its own among both; other programs keep the last,
-/// or give up.
+/// Without it git gives up before it asks; with it the push comes, and what it says decides about the
+/// repository that it makes. Only for stock git, which takes the first of two formats for the ids of
+/// the advertisement and looks for its own among both; other programs keep the last, or give up.
 pub(super) fn offer_sha256(advertisement: &[u8]) -> Vec<u8> {
     const OFFERED: &[u8] = b" object-format=sha1";
     const ALSO: &[u8] = b" object-format=sha256";

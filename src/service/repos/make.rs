@@ -7,7 +7,7 @@ use super::disk::{self, blocking};
 use super::{RepoError, Repos};
 use crate::db::{By, InsertRepo, NewRepo, RepoRow, UserRow, Visibility};
 use crate::git::import;
-use crate::git::repo_init::{self, InitError};
+use crate::git::repo_init::{self, InitError, ObjectFormat};
 use crate::ids::RepoId;
 use crate::names::RepoAddress;
 use crate::service::access::Opened;
@@ -38,22 +38,30 @@ fn disk_error(cause: io::Error) -> RepoError {
 }
 
 impl Repos {
-    /// Makes an empty repository.
+    /// Makes an empty repository; without a `format` that of the settings.
     ///
     /// # Errors
     /// [`RepoError::NoOwner`], [`RepoError::NameTaken`].
-    pub async fn create(&self, address: &RepoAddress, visibility: Visibility, by: By) -> Result<RepoRow, RepoError> {
+    pub async fn create(
+        &self,
+        address: &RepoAddress,
+        visibility: Visibility,
+        format: Option<ObjectFormat>,
+        by: By,
+    ) -> Result<RepoRow, RepoError> {
         let wanted = Wanted {
             id: RepoId::new(),
             owner: self.owner(&address.owner).await?,
             address: address.clone(),
             visibility,
         };
-        self.make_with(wanted, by, self.init()).await
+        let format = format.unwrap_or(self.default_format);
+        let init = self.init();
+        self.make_with(wanted, by, move |folder| init(folder, format)).await
     }
 
     /// Makes the repository that a push of `pusher` goes to, with this identity, in the pusher's own
-    /// space and with the visibility of the settings. If somebody is faster, it is theirs that the
+    /// space, in the pusher's object format and with the visibility of the settings. If somebody is faster, it is theirs that the
     /// push goes to: of two pushes at once both go into one repository.
     ///
     /// # Errors
@@ -63,6 +71,7 @@ impl Repos {
         id: RepoId,
         pusher: &SignedIn,
         address: &RepoAddress,
+        format: ObjectFormat,
     ) -> Result<MadeRepo, RepoError> {
         let owner = self.db.user_by_id(pusher.id).await?;
         let wanted = Wanted {
@@ -74,7 +83,8 @@ impl Repos {
             },
             visibility: self.default_visibility,
         };
-        match self.make_with(wanted, By::User(pusher.name.clone()), self.init()).await {
+        let (by, init) = (By::User(pusher.name.clone()), self.init());
+        match self.make_with(wanted, by, move |folder| init(folder, format)).await {
             Ok(row) => Ok(MadeRepo {
                 repo: Opened::by_owner(row, &self.repos_dir, Vec::new()),
                 is_new: true,
@@ -111,12 +121,12 @@ impl Repos {
         };
         let (init, source, limits) = (self.init(), path.to_owned(), self.limits.clone());
         self.make_with(wanted, by, move |target| {
-            init(target)?;
-            let copied = import::import(&source, target, &limits);
-            let copied = copied.map_err(|error| RepoError::Unusable {
+            let unusable = |error: import::ImportError| RepoError::Unusable {
                 path: source.clone(),
                 why: error.to_string(),
-            })?;
+            };
+            init(target, import::object_format(&source).map_err(unusable)?)?;
+            let copied = import::import(&source, target, &limits).map_err(unusable)?;
             tracing::info!(
                 objects = copied.objects,
                 refs = copied.refs,
@@ -129,10 +139,10 @@ impl Repos {
     }
 
     /// Makes an empty folder of a repository.
-    fn init(&self) -> impl FnOnce(&Path) -> Result<(), RepoError> + Send + 'static {
+    fn init(&self) -> impl FnOnce(&Path, ObjectFormat) -> Result<(), RepoError> + Send + 'static {
         let branch = self.default_branch.clone();
-        move |folder| {
-            repo_init::init(folder, &branch).map_err(|error| match error {
+        move |folder, format| {
+            repo_init::init(folder, &branch, format).map_err(|error| match error {
                 InitError::BadBranch(branch) => RepoError::BadDefaultBranch(branch),
                 InitError::Exists(_) => disk_error(io::Error::from(io::ErrorKind::AlreadyExists)),
                 InitError::Io { source, .. } => disk_error(source),

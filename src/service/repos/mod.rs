@@ -21,6 +21,7 @@ use crate::config::{GitSettings, RepoSettings};
 use crate::db::{By, Db, DbError, RenameRepo, RepoRow, UserRow, Visibility};
 use crate::names::{OwnerName, RepoAddress, RepoName};
 
+pub use crate::git::repo_init::ObjectFormat;
 pub use content::{CheckReport, RepackReport};
 pub use make::MadeRepo;
 
@@ -106,20 +107,22 @@ pub struct Repos {
     repos_dir: PathBuf,
     default_branch: String,
     default_visibility: Visibility,
+    default_format: ObjectFormat,
     limits: GitSettings,
 }
 
 impl Repos {
     /// `repos_dir` is the folder in which the folders of repositories are.
     ///
-    /// A `repo.default_visibility` that is none counts as private; the settings are checked where
-    /// they are read.
+    /// A `repo.default_visibility` that is none counts as private, a `repo.default_object_format` as
+    /// SHA-1; the settings are checked where they are read.
     pub fn new(db: Db, repos_dir: &Path, settings: &RepoSettings) -> Self {
         Self {
             db,
             repos_dir: repos_dir.to_owned(),
             default_branch: settings.default_branch.clone(),
             default_visibility: settings.default_visibility.parse().unwrap_or(Visibility::Private),
+            default_format: settings.default_object_format.parse().unwrap_or_default(),
             limits: GitSettings::default(),
         }
     }

@@ -40,7 +40,9 @@ impl Place {
     }
 
     async fn create(&self, address: &str) -> Result<RepoRow, RepoError> {
-        self.repos.create(&at(address), Visibility::Private, By::Command).await
+        self.repos
+            .create(&at(address), Visibility::Private, None, By::Command)
+            .await
     }
 
     /// Everything below `repos/` but the folders of owners, sorted.
@@ -126,7 +128,7 @@ async fn two_pushes_at_once_go_into_one_repository() {
 
     let pushes = (0..8).map(|n| {
         let repos = if n % 2 == 0 { &place.repos } else { &other };
-        repos.create_for_push(RepoId::new(), &person, &address)
+        repos.create_for_push(RepoId::new(), &person, &address, ObjectFormat::Sha1)
     });
     let made = futures::future::join_all(pushes).await;
 
@@ -144,7 +146,7 @@ async fn a_repository_made_for_a_push_is_private_and_opened_for_its_owner() {
     let id = RepoId::new();
     let made = place
         .repos
-        .create_for_push(id, &place.person(), &at("anna/song"))
+        .create_for_push(id, &place.person(), &at("anna/song"), ObjectFormat::Sha1)
         .await
         .unwrap();
     assert!(made.is_new);
@@ -158,7 +160,7 @@ async fn a_repository_that_a_push_made_is_removed_only_while_nothing_got_into_it
     let (person, address) = (place.person(), at("anna/song"));
     let made = place
         .repos
-        .create_for_push(RepoId::new(), &person, &address)
+        .create_for_push(RepoId::new(), &person, &address, ObjectFormat::Sha1)
         .await
         .unwrap();
     place.repos.remove_empty(made.repo.id).await.unwrap();
@@ -166,7 +168,7 @@ async fn a_repository_that_a_push_made_is_removed_only_while_nothing_got_into_it
 
     let made = place
         .repos
-        .create_for_push(RepoId::new(), &person, &address)
+        .create_for_push(RepoId::new(), &person, &address, ObjectFormat::Sha1)
         .await
         .unwrap();
     let push = NewPush {
