@@ -162,11 +162,8 @@ fn nth<T>(of: &[T], number: u16) -> &T {
     &of[number as usize % of.len()]
 }
 
-fn check_history(
-    (steps, layout, format, shapes): (Vec<Step>, Layout, &str, Vec<Shape>),
-    place: &Place,
-) -> Result<(), String> {
-    let (address, bare) = place.repo(format);
+fn check_history((steps, layout, shapes): (Vec<Step>, Layout, Vec<Shape>), place: &Place) -> Result<(), String> {
+    let (address, bare) = place.repo(history::format(&steps));
     history::write(&steps, layout, &bare);
     for (key, value) in [
         ("uploadpack.allowFilter", "true"),
@@ -521,12 +518,7 @@ fn closure(bare: &Path, ids: &[String]) -> Objects {
 
 fn share(number: u8) {
     let place = Place::start();
-    let strategy = (
-        history::steps(),
-        history::layout(),
-        history::format(),
-        vec(shape(), 8..12),
-    );
+    let strategy = (history::steps(), history::layout(), vec(shape(), 8..12));
     super::for_histories(b'f', number, &strategy, |value| check_history(value, &place));
 }
 

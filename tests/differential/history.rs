@@ -110,9 +110,13 @@ pub fn layout() -> impl Strategy<Value = Layout> {
     ]
 }
 
-/// One history in four has SHA-256 ids.
-pub fn format() -> impl Strategy<Value = &'static str> {
-    prop_oneof![3 => Just("sha1"), 1 => Just("sha256")]
+/// The object format of a history, in git's word: one in four has SHA-256 ids.
+pub fn format(steps: &[Step]) -> &'static str {
+    if steps.len().is_multiple_of(4) {
+        "sha256"
+    } else {
+        "sha1"
+    }
 }
 
 /// What the steps so far have made.
