@@ -482,7 +482,7 @@ fn a_damaged_multi_pack_index_is_refused_or_stays_within_its_bounds() {
             Ok(midx) => {
                 assert!(is_summed, "only a right checksum makes a damaged file readable");
                 for position in 0..midx.object_count() {
-                    midx.position(&midx.id(position).to_owned());
+                    midx.position(midx.id(position));
                     if let Ok((pack, _)) = midx.location(position) {
                         assert!((pack as usize) < midx.pack_names().len());
                     }

@@ -72,7 +72,7 @@ pub fn bits_at(from: &[u64], first: u32, count: u32) -> Vec<u64> {
         })
         .collect();
     if let Some(last) = words.last_mut()
-        && count % 64 != 0
+        && !count.is_multiple_of(64)
     {
         *last &= (1 << (count % 64)) - 1;
     }
