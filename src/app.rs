@@ -12,6 +12,9 @@ use crate::service::{Access, Accounts, Fetches, Links, Members, Protection, Push
 /// The secret that short-lived links are signed with, in `secrets/`.
 const SIGNING_KEY: &str = "signing-key";
 
+/// The secret that nonces of signed pushes are made by, in `secrets/`.
+const NONCE_SEED: &str = "push-nonce-seed";
+
 /// Why the program cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -65,6 +68,10 @@ impl App {
         settings.server.public_url = settings.server.base_url(settings.server.listen);
         let db = Db::open(&data.database(), Clock::system()).await?;
         let signing_key = data.secret(SIGNING_KEY)?;
+        let nonce_seed = match settings.git.push_certificates {
+            true => Some(data.secret(NONCE_SEED)?.to_vec()),
+            false => None,
+        };
         let repos_dir = data.repos();
         let config = Arc::new(settings);
         let settings = &*config;
@@ -76,6 +83,7 @@ impl App {
             transfer.clone(),
             repos.clone(),
             &data.cache(),
+            nonce_seed,
         );
         Ok(Self {
             accounts: Accounts::new(db.clone(), &settings.auth),

@@ -261,6 +261,8 @@ pub(super) enum RepoCommand {
     Fsck(Address),
     /// Put all objects into one pack. Returns when done.
     Repack(Address),
+    /// Make a bundle for clones to begin with, where `git.bundle_uri` offers bundles.
+    Bundle(Address),
 }
 
 #[derive(Debug, Subcommand)]

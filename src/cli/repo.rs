@@ -145,6 +145,7 @@ pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyho
         }
         RepoCommand::Fsck(address) => return upkeep::fsck(app, out, &address.repo).await,
         RepoCommand::Repack(address) => return upkeep::repack(app, out, &address.repo).await,
+        RepoCommand::Bundle(address) => return upkeep::bundle(app, out, &address.repo).await,
     }
     Ok(ExitCode::SUCCESS)
 }

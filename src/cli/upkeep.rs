@@ -1,4 +1,4 @@
-//! `auxin repo fsck` and `auxin repo repack`.
+//! `auxin repo fsck`, `auxin repo repack` and `auxin repo bundle`.
 
 use std::process::ExitCode;
 
@@ -27,6 +27,21 @@ struct Repacked {
     packs_before: usize,
     loose_before: usize,
     packs_after: usize,
+}
+
+#[derive(Serialize)]
+struct Bundled {
+    address: String,
+    /// `None` if no bundle can be made of what fetches may see.
+    bundle: Option<BundledFile>,
+}
+
+#[derive(Serialize)]
+struct BundledFile {
+    name: String,
+    refs: usize,
+    len_bytes: u64,
+    is_new: bool,
 }
 
 /// Checks a repository. Damage is the result of the check, not its failure: it is told like any
@@ -78,5 +93,32 @@ pub(super) async fn repack(app: &App, out: &Output, address: &RepoAddress) -> an
         packs_after: report.packs_after,
     };
     out.say(&sentence, &repacked)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes a bundle, unless the newest one is still right.
+pub(super) async fn bundle(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<ExitCode> {
+    let made = app.repos.bundle(address).await?;
+    let sentence = match &made {
+        None => format!("No bundle of {address} was made: it is empty, shows nothing, or its history is cut off."),
+        Some(made) => {
+            let refs = counted(made.refs, "ref");
+            let bytes = counted(usize::try_from(made.len_bytes).unwrap_or(usize::MAX), "byte");
+            match made.is_new {
+                true => format!("Made a bundle of {address}: {refs}, {bytes}."),
+                false => format!("The bundle of {address} is up to date: {refs}, {bytes}."),
+            }
+        }
+    };
+    let bundled = Bundled {
+        address: address.to_string(),
+        bundle: made.map(|made| BundledFile {
+            name: made.name,
+            refs: made.refs,
+            len_bytes: made.len_bytes,
+            is_new: made.is_new,
+        }),
+    };
+    out.say(&sentence, &bundled)?;
     Ok(ExitCode::SUCCESS)
 }

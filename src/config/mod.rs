@@ -150,6 +150,11 @@ settings! {
         allow_filter: bool = true, Rule::Any;
         /// Objects may be asked for by id when an advertised ref reaches them.
         allow_reachable_wants: bool = true, Rule::Any;
+        /// Sizes of objects may be asked for without the objects (`object-info`).
+        advertise_object_info: bool = false, Rule::Any;
+        /// Clients that ask for it (`transfer.bundleURI`) are told of a repository's bundle, so that a clone downloads
+        /// a file that lies ready and fetches only the rest.
+        bundle_uri: bool = false, Rule::Any;
         /// For how long objects stay askable after the ref that reached them moved, in seconds.
         want_grace_secs: u64 = 3600, Rule::Range(0, 365 * DAY_SECS);
         /// Largest fetch request after decompression, in bytes.
@@ -196,6 +201,10 @@ settings! {
         keep_alive_secs: u64 = 5, Rule::Range(1, 3600);
         /// Pushed objects are checked as `git fsck` does.
         fsck_objects: bool = true, Rule::Any;
+        /// Signed pushes (`git push --signed`) are offered. The certificate goes to the hooks, which must verify it.
+        push_certificates: bool = false, Rule::Any;
+        /// How old the nonce of a push certificate may be and still count as fresh, in seconds.
+        cert_nonce_slop_secs: u64 = 300, Rule::Range(0, DAY_SECS);
         /// How long a hook may run, in seconds.
         hook_timeout_secs: u64 = 60, Rule::Range(1, DAY_SECS);
         /// Output of one hook that is passed on, in bytes.

@@ -97,6 +97,19 @@ pub fn allows_reachable_wants(snapshot: &Snapshot, settings: &GitSettings) -> bo
     settings.allow_reachable_wants && snapshot.config.allow_reachable_wants.unwrap_or(true)
 }
 
+/// Whether sizes of objects are told without the objects.
+pub fn offers_object_info(snapshot: &Snapshot, settings: &GitSettings) -> bool {
+    snapshot
+        .config
+        .advertise_object_info
+        .unwrap_or(settings.advertise_object_info)
+}
+
+/// Whether clients are told of bundles.
+pub fn offers_bundle_uri(snapshot: &Snapshot, settings: &GitSettings) -> bool {
+    snapshot.config.advertise_bundle_uris.unwrap_or(settings.bundle_uri)
+}
+
 /// Writes the capabilities of protocol v2.
 ///
 /// # Errors
@@ -113,6 +126,7 @@ pub fn write_v2<W: Write>(snapshot: &Snapshot, settings: &GitSettings, out: &mut
         (allows_filter(snapshot, settings), " filter"),
         (snapshot.config.allow_ref_in_want, " ref-in-want"),
         (snapshot.config.allow_sideband_all, " sideband-all"),
+        (!snapshot.config.packfile_uris.is_empty(), " packfile-uris"),
     ] {
         if is_offered {
             fetch.push_str(name);
@@ -123,6 +137,12 @@ pub fn write_v2<W: Write>(snapshot: &Snapshot, settings: &GitSettings, out: &mut
     out.line(&[b"object-format=", object_format(snapshot).as_bytes(), b"\n"])?;
     if let Some(session_id) = session_id(snapshot) {
         out.line(&[b"session-id=", session_id.as_bytes(), b"\n"])?;
+    }
+    if offers_object_info(snapshot, settings) {
+        out.line(&[b"object-info\n"])?;
+    }
+    if offers_bundle_uri(snapshot, settings) {
+        out.line(&[b"bundle-uri\n"])?;
     }
     out.flush()
 }

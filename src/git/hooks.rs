@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -134,8 +134,92 @@ impl Hooks {
         }
     }
 
+    /// Runs a hook that answers on its standard output: `talk` has that and its input, on a thread of its
+    /// own, while what the hook prints as an error is passed on. `None` of the talk: it was not over
+    /// when the hook's time was up.
+    ///
+    /// # Errors
+    /// [`Stopped`] from the tick, or when the output cannot be sent; the hook is ended then.
+    pub fn converse<T: Send + 'static>(
+        &self,
+        name: &str,
+        talk: impl FnOnce(&mut ChildStdin, &mut ChildStdout) -> T + Send + 'static,
+        output: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+        tick: Tick<'_>,
+    ) -> Result<(HookResult, Option<T>), Stopped> {
+        let Some(path) = self.find(name) else {
+            return Ok((HookResult::Absent, None));
+        };
+        let call = HookCall {
+            name,
+            args: &[],
+            input: Vec::new(),
+            quarantine: None,
+        };
+        let started = Instant::now();
+        let (mut child, printed) = match self.start_talking(&path, &call) {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!(hook = %path.display(), %error, "a hook could not be started");
+                return Ok((HookResult::Declined, None));
+            }
+        };
+        let (told, heard) = mpsc::channel();
+        if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
+            // Not joined: what the hook left in the background may hold its output open for ever.
+            std::thread::spawn(move || {
+                let said = talk(&mut to, &mut from);
+                // The hook sees the end of its input before it is waited for.
+                drop((to, from));
+                let _ = told.send(said);
+            });
+        }
+        let mut running = Running(child);
+        let ended = self.attend(&mut running.0, &printed, output, tick)?;
+        let said = loop {
+            match heard.recv_timeout(LOOK_EVERY) {
+                Ok(said) => break Some(said),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break None,
+                Err(mpsc::RecvTimeoutError::Timeout) if started.elapsed() > self.timeout => break None,
+                Err(mpsc::RecvTimeoutError::Timeout) => tick()?,
+            }
+        };
+        let result = match ended {
+            None => HookResult::TimedOut,
+            Some(status) if status.success() => HookResult::Accepted,
+            Some(_) => HookResult::Declined,
+        };
+        if result != HookResult::TimedOut {
+            running.let_go();
+        }
+        Ok((result, said))
+    }
+
     fn start(&self, path: &Path, call: HookCall<'_>) -> io::Result<(Child, mpsc::Receiver<Vec<u8>>)> {
-        let (mut reader, writer) = io::pipe()?;
+        let (reader, writer) = io::pipe()?;
+        let mut command = self.command(path, &call);
+        command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command.spawn()?;
+        // The command holds the other end of the pipe open as long as it lives.
+        drop(command);
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = call.input;
+            // A hook need not read its input.
+            std::thread::spawn(move || drop(stdin.write_all(&input)));
+        }
+        Ok((child, pieces(reader)))
+    }
+
+    fn start_talking(&self, path: &Path, call: &HookCall<'_>) -> io::Result<(Child, mpsc::Receiver<Vec<u8>>)> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = self.command(path, call);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
+        let child = command.spawn()?;
+        drop(command);
+        Ok((child, pieces(reader)))
+    }
+
+    fn command(&self, path: &Path, call: &HookCall<'_>) -> Command {
         let mut command = Command::new(path);
         command.args(call.args).current_dir(&self.git_dir).process_group(0);
         command.env_clear();
@@ -151,25 +235,7 @@ impl Hooks {
             command.env("GIT_OBJECT_DIRECTORY", quarantine);
             command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.git_dir.join("objects"));
         }
-        command.stdin(Stdio::piped()).stdout(writer.try_clone()?).stderr(writer);
-        let mut child = command.spawn()?;
-        // The command holds the other end of the pipe open as long as it lives.
-        drop(command);
-        if let Some(mut stdin) = child.stdin.take() {
-            let input = call.input;
-            // A hook need not read its input.
-            std::thread::spawn(move || drop(stdin.write_all(&input)));
-        }
-        let (sender, printed) = mpsc::sync_channel(WAITING_PIECES);
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; READ_BYTES];
-            while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..read].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok((child, printed))
+        command
     }
 
     /// Passes output on until the hook has ended; `None` if its time was up first.
@@ -213,6 +279,20 @@ impl Hooks {
             }
         }
     }
+}
+
+/// What is read from a pipe, piece by piece.
+fn pieces(mut reader: io::PipeReader) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, printed) = mpsc::sync_channel(WAITING_PIECES);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; READ_BYTES];
+        while let Ok(read @ 1..) = reader.read(&mut buffer) {
+            if sender.send(buffer[..read].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    printed
 }
 
 /// A hook that is ended with all it started when this is dropped.

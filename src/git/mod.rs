@@ -5,6 +5,7 @@
 pub mod advertise;
 pub mod ancestry;
 pub mod bitmap;
+pub mod bundle;
 pub mod check;
 mod checksum;
 pub mod connectivity;

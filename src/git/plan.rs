@@ -208,6 +208,22 @@ impl PackPlan<'_> {
         self.send.count()
     }
 
+    /// Whether this object will be sent.
+    pub fn sends(&self, id: &ObjectId) -> bool {
+        self.objects
+            .position(id)
+            .is_some_and(|position| self.send.has(position))
+    }
+
+    /// Leaves these objects out: the client gets them from elsewhere.
+    pub fn leave_out(&mut self, ids: &[ObjectId]) {
+        let mut elsewhere = Bits::new(self.objects.len());
+        for position in ids.iter().filter_map(|id| self.objects.position(id)) {
+            elsewhere.set(position);
+        }
+        self.send.remove(&elsewhere);
+    }
+
     /// Writes the pack, header and trailer included.
     ///
     /// # Errors

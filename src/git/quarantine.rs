@@ -79,11 +79,20 @@ impl Quarantine {
     /// # Errors
     /// The disk's.
     pub fn add_empty_tree(&self, hash: Kind) -> io::Result<()> {
-        let id = ObjectId::empty_tree(hash).to_string();
+        self.add_loose(&ObjectId::empty_tree(hash), "tree", b"")
+    }
+
+    /// Puts one object here, of this id, kind and content.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add_loose(&self, id: &ObjectId, kind: &str, content: &[u8]) -> io::Result<()> {
+        let id = id.to_string();
         let folder = self.folder.join(&id[..2]);
         fs::create_dir_all(&folder)?;
         let mut file = ZlibEncoder::new(File::create(folder.join(&id[2..]))?, Compression::default());
-        file.write_all(b"tree 0\0")?;
+        write!(file, "{kind} {}\0", content.len())?;
+        file.write_all(content)?;
         file.finish()?.set_permissions(Permissions::from_mode(READ_ONLY))
     }
 

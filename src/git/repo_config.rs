@@ -4,6 +4,9 @@
 //! mean what git documents. They can narrow what this server offers, never widen what a person may
 //! do; where the file is silent the `[git]` settings decide, hence the many `Option`s.
 
+mod elsewhere;
+mod proc_receive;
+
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +16,9 @@ use bstr::{BStr, BString, ByteSlice};
 use gix::config::file::{Metadata, SectionRef};
 use gix::config::{Boolean, File, Integer};
 use gix::hash::Kind;
+
+pub use self::elsewhere::PackfileUri;
+pub use self::proc_receive::ProcReceiveRule;
 
 /// Largest config that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -136,6 +142,20 @@ pub struct RepoConfig {
     pub unborn: Unborn,
     /// `transfer.advertiseSID`.
     pub advertise_session_id: bool,
+    /// `transfer.advertiseObjectInfo`.
+    pub advertise_object_info: Option<bool>,
+    /// `uploadpack.advertiseBundleURIs`.
+    pub advertise_bundle_uris: Option<bool>,
+    /// All `bundle.*` keys as `bundle-uri` tells them: `bundle.version=1`.
+    pub bundle_lines: Vec<BString>,
+    /// `uploadpack.blobPackfileUri`.
+    pub packfile_uris: Vec<PackfileUri>,
+    /// `receive.certNonceSeed`.
+    pub cert_nonce_seed: Option<BString>,
+    /// `receive.certNonceSlop`, in seconds.
+    pub cert_nonce_slop_secs: Option<u64>,
+    /// `receive.procReceiveRefs`.
+    pub proc_receive_rules: Vec<ProcReceiveRule>,
     /// `receive.denyNonFastForwards`.
     pub deny_non_fast_forwards: Option<bool>,
     /// `receive.denyDeletes`.
@@ -285,6 +305,16 @@ impl RepoConfig {
             }
             ("uploadpack", "allowrefinwant") => self.allow_ref_in_want = entry.boolean()?,
             ("uploadpack", "allowsidebandall") => self.allow_sideband_all = entry.boolean()?,
+            ("uploadpack", "advertisebundleuris") => self.advertise_bundle_uris = Some(entry.boolean()?),
+            ("uploadpack", "blobpackfileuri") => {
+                let uri = PackfileUri::parse(entry.value.as_bstr())
+                    .filter(|new| self.packfile_uris.iter().all(|known| known.object != new.object))
+                    .ok_or_else(|| entry.bad_value("'<object> <pack> <uri>', each object once"))?;
+                self.packfile_uris.push(uri);
+            }
+            ("bundle", key) => self
+                .bundle_lines
+                .push(elsewhere::bundle_line(None, key, entry.value.as_bstr())),
             ("uploadpack", "keepalive") => self.upload_keep_alive_secs = Some(entry.unsigned()?),
             ("uploadpackfilter", "allow") => self.filters_by_default = Some(entry.boolean()?),
             ("transfer", "hiderefs") => {
@@ -298,8 +328,15 @@ impl RepoConfig {
                 self.hidden_from_receive.push(HideRule::parse(entry.value.as_bstr()));
             }
             ("transfer", "advertisesid") => self.advertise_session_id = entry.boolean()?,
+            ("transfer", "advertiseobjectinfo") => self.advertise_object_info = Some(entry.boolean()?),
             ("transfer", "fsckobjects") => self.transfer_fsck_objects = Some(entry.boolean()?),
             ("receive", "fsckobjects") => self.receive_fsck_objects = Some(entry.boolean()?),
+            ("receive", "certnonceseed") => self.cert_nonce_seed = Some(entry.value.clone()),
+            ("receive", "certnonceslop") => self.cert_nonce_slop_secs = Some(entry.unsigned()?),
+            ("receive", "procreceiverefs") => {
+                self.proc_receive_rules
+                    .push(ProcReceiveRule::parse(entry.value.as_bstr()));
+            }
             ("receive", "denynonfastforwards") => {
                 self.deny_non_fast_forwards = Some(entry.boolean()?);
             }
@@ -327,6 +364,10 @@ impl RepoConfig {
 
     fn apply_nested(&mut self, section: &str, subsection: &BStr, entry: &Entry<'_>) -> Result<(), BadConfig> {
         match (section, entry.key.as_str()) {
+            ("bundle", key) => {
+                let line = elsewhere::bundle_line(Some(subsection), key, entry.value.as_bstr());
+                self.bundle_lines.push(line);
+            }
             ("uploadpackfilter", "allow") => {
                 let name = subsection.to_str_lossy().into_owned();
                 self.filters.push((name, entry.boolean()?));

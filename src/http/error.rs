@@ -241,10 +241,12 @@ impl From<TransferError> for Problem {
                 tracing::warn!(path = %path.display(), "A repository is not where its row says");
                 Self::not_found(error.to_string())
             }
+            TransferError::NoBundle => Self::not_found(error.to_string()),
             TransferError::SwitchedOff(_) => Self::forbidden(error.to_string()),
             TransferError::Upload(cause) if cause.is_client_fault() => Self::bad_request(error.to_string()),
             TransferError::Spool(_)
             | TransferError::Open { .. }
+            | TransferError::Bundle(_)
             | TransferError::Upload(_)
             | TransferError::Receive(_)
             | TransferError::Answer(_) => Self::internal(&error),
@@ -262,6 +264,24 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// `response` as a part of what was asked for: 206.
+pub(super) fn partial(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    response
+}
+
+/// `response` as one for a client that has the content already: 304.
+pub(super) fn not_modified(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+/// `response` as one for a client that asked for bytes beyond the end: 416.
+pub(super) fn not_satisfiable(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    response
 }
 
 /// `response` as that of a server which cannot do its work now.

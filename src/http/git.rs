@@ -20,6 +20,7 @@ use super::Web;
 use super::access::{Anyone, Pusher, Reader};
 use super::drain::drained;
 use super::error::Problem;
+use super::file;
 use super::headers::no_cache;
 use super::log::Facts;
 use super::path::{self, Address, GitRoute};
@@ -63,6 +64,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
             GitRoute::UploadPack => "git-upload-pack",
             GitRoute::ReceivePack => "git-receive-pack",
             GitRoute::NotServed => "not-served",
+            GitRoute::Bundle => "bundle",
             GitRoute::Root => "repository",
         });
     }
@@ -80,6 +82,10 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
         GitRoute::NotServed => {
             Problem::forbidden("This server speaks git's smart protocol only. Use git 1.6.6 or later.").into_response()
         }
+        GitRoute::Bundle => match *request.method() {
+            Method::GET | Method::HEAD => bundle.call(request, web).await,
+            _ => Problem::method("GET, HEAD").into_response(),
+        },
         GitRoute::Root => super::pages::repository.call(request, web).await,
     }
 }
@@ -138,6 +144,18 @@ async fn push(
 ) -> Result<Response, Problem> {
     let answer = web.app.pushes.receive(pusher.push(protocol), incoming).await?;
     Ok(stream(Service::ReceivePack.result(), answer))
+}
+
+/// A bundle that lies ready: the whole file or a part of it.
+async fn bundle(State(web): State<Web>, reader: Reader, request: Request) -> Result<Response, Problem> {
+    let name = path::bundle_name(request.uri().path()).to_owned();
+    let found = web.app.fetches.bundle(reader.fetch(Protocol::V2), name).await?;
+    let content = file::Content {
+        len_bytes: found.len_bytes,
+        etag: format!("\"{}\"", found.name),
+        content_type: "application/x-git-bundle",
+    };
+    file::send(request.headers(), found.file, &content, found.admitted).await
 }
 
 /// Method and content type of a POST. The type is also what keeps other sites' forms out: a browser

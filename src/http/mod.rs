@@ -14,6 +14,7 @@ mod client;
 mod connection;
 mod drain;
 mod error;
+mod file;
 mod git;
 mod guarded;
 mod head_watch;

@@ -18,6 +18,8 @@ pub(super) enum GitRoute {
     ReceivePack,
     /// `HEAD` and `objects/…`: the protocol of git before 1.6.6, and archives; not served.
     NotServed,
+    /// `/-/bundles/…`: a bundle of it, see [`bundle_name`].
+    Bundle,
     /// The repository's own address, as a person types it.
     Root,
 }
@@ -45,8 +47,11 @@ pub(super) fn parse(raw_path: &str) -> Address {
     if segments.iter().any(is_trick) {
         return Address::Unknown;
     }
-    let [owner, name, rest @ ..] = segments.as_slice() else {
-        return Address::Unknown;
+    let (owner, name, rest) = match segments.as_slice() {
+        // Nobody can be called `-`.
+        ["-", "bundles", owner, name, rest @ ..] if rest.len() == 1 => return found(owner, name, GitRoute::Bundle),
+        [owner, name, rest @ ..] => (owner, name, rest),
+        _ => return Address::Unknown,
     };
     let route = match rest {
         ["info", "refs"] => GitRoute::InfoRefs,
@@ -56,10 +61,19 @@ pub(super) fn parse(raw_path: &str) -> Address {
         [] => GitRoute::Root,
         _ => return Address::Unknown,
     };
+    found(owner, name, route)
+}
+
+fn found(owner: &str, name: &str, route: GitRoute) -> Address {
     match RepoAddress::from_parts(owner, name) {
         Ok(address) => Address::Git(address, route),
         Err(error) => Address::BadName(error, route),
     }
+}
+
+/// The last part of the path of a [`GitRoute::Bundle`]. A name and never a path, but not checked further.
+pub(super) fn bundle_name(raw_path: &str) -> &str {
+    raw_path.rsplit('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,6 +102,21 @@ mod tests {
             git("/anna/song.git/objects/info/packs"),
             Some(("anna/song".into(), GitRoute::NotServed))
         );
+    }
+
+    #[test]
+    fn bundles_lie_below_a_name_that_nobody_can_have() {
+        for path in ["/-/bundles/anna/song/1-a.bundle", "/-/bundles/anna/song.git/x"] {
+            assert_eq!(git(path), Some(("anna/song".into(), GitRoute::Bundle)), "{path}");
+        }
+        assert_eq!(bundle_name("/-/bundles/anna/song/1-a.bundle"), "1-a.bundle");
+        for path in [
+            "/-/bundles/anna/song",
+            "/-/bundles/anna/song/a/b",
+            "/-/bundles/anna/../song/a",
+        ] {
+            assert_eq!(parse(path), Address::Unknown, "{path}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Fetches: what is there, and the objects of it.
+//! Fetches: what is there, and the objects of it, live or as a bundle that lies ready.
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -9,9 +10,16 @@ use super::access::Opened;
 use super::push::Pushes;
 use super::transfer::coding::{self, Coding, Exceeded};
 use super::transfer::spool::Spool;
-use super::transfer::{Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError, check_switch, snapshot};
+use super::transfer::{
+    AdmittedRequest, Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError, check_switch, snapshot,
+};
+use crate::git::ObjectId;
+use crate::git::advertise::offers_bundle_uri;
+use crate::git::bundle;
 use crate::git::snapshot::Repository;
 use crate::git::upload_pack::{self, Protocol, UploadOptions};
+use crate::git::work::Work;
+use crate::names::RepoAddress;
 
 /// First bytes of a request that tell whether it only lists refs.
 const LISTING_PEEK_BYTES: usize = 64;
@@ -25,6 +33,18 @@ pub struct Fetch {
     pub protocol: Protocol,
     /// Whose request it is.
     pub caller: CallerKey,
+}
+
+/// A bundle that is about to be sent.
+pub struct BundleFile {
+    /// The file.
+    pub file: File,
+    /// Its length, in bytes.
+    pub len_bytes: u64,
+    /// Its name, which no other content ever has.
+    pub name: String,
+    /// To be kept as long as it is being sent.
+    pub admitted: AdmittedRequest,
 }
 
 /// Runs fetches. Cheap to clone.
@@ -51,12 +71,7 @@ impl Fetches {
         self.transfer
             .run(Kind::Listing, Errors::BreakOff, admitted, None, move |tools| {
                 let repository = this.open(&handle, &fetch)?;
-                let options = UploadOptions {
-                    protocol: fetch.protocol,
-                    limits: &this.transfer.config().git,
-                    grace_tips: &Vec::new,
-                    work: tools.work,
-                };
+                let options = this.options(&fetch, &Vec::new, None, tools.work);
                 upload_pack::advertise(&*snapshot(&repository)?, &options, tools.output)?;
                 Ok(())
             })
@@ -87,12 +102,9 @@ impl Fetches {
                 let repository = this.open(&handle, &fetch)?;
                 let exceeded = Exceeded::default();
                 let mut input = coding::decoded(spool, coding, max_bytes, &exceeded);
-                let options = UploadOptions {
-                    protocol: fetch.protocol,
-                    limits: &this.transfer.config().git,
-                    grace_tips: &|| this.pushes.grace_tips(&handle, &fetch.repo),
-                    work: tools.work,
-                };
+                let grace_tips = || this.pushes.grace_tips(&handle, &fetch.repo);
+                let bundle_base = bundle_base(&fetch.repo.address);
+                let options = this.options(&fetch, &grace_tips, Some(&bundle_base), tools.work);
                 match upload_pack::serve(&repository, &options, &mut *input, tools.output) {
                     Ok(stats) => {
                         tracing::debug!(?stats, "Fetch served");
@@ -105,6 +117,53 @@ impl Fetches {
             .await
     }
 
+    /// The bundle of this name, if the repository offers bundles and the caller may have all that is in it.
+    ///
+    /// # Errors
+    /// [`TransferError::NoBundle`] if there is none for this caller; others if it cannot be found out.
+    pub async fn bundle(&self, fetch: Fetch, name: String) -> Result<BundleFile, TransferError> {
+        let admitted = self.transfer.admit(fetch.caller)?;
+        let this = self.clone();
+        let handle = Handle::current();
+        self.transfer
+            .compute(Kind::Listing, move |work| {
+                let repository = this.open(&handle, &fetch)?;
+                let grace_tips = || this.pushes.grace_tips(&handle, &fetch.repo);
+                let options = this.options(&fetch, &grace_tips, None, work);
+                if !offers_bundle_uri(&*snapshot(&repository)?, options.limits) {
+                    return Err(TransferError::NoBundle);
+                }
+                let found = bundle::open(&bundle::folder(repository.path()), &name).map_err(TransferError::Bundle)?;
+                let (stored, file) = found.ok_or(TransferError::NoBundle)?;
+                if !upload_pack::may_have_bundle(&repository, &options, &stored)? {
+                    return Err(TransferError::NoBundle);
+                }
+                Ok(BundleFile {
+                    file,
+                    len_bytes: stored.len_bytes,
+                    name: stored.name,
+                    admitted,
+                })
+            })
+            .await
+    }
+
+    fn options<'a>(
+        &'a self,
+        fetch: &Fetch,
+        grace_tips: &'a dyn Fn() -> Vec<ObjectId>,
+        bundle_base: Option<&'a str>,
+        work: &'a Work,
+    ) -> UploadOptions<'a> {
+        UploadOptions {
+            protocol: fetch.protocol,
+            limits: &self.transfer.config().git,
+            grace_tips,
+            bundle_base,
+            work,
+        }
+    }
+
     /// Opens the repository, if its own configuration lets it be fetched from.
     fn open(&self, handle: &Handle, fetch: &Fetch) -> Result<Arc<Repository>, TransferError> {
         let repo = &fetch.repo;
@@ -114,6 +173,12 @@ impl Fetches {
         self.pushes.notice(handle, repo.id, &repository, &now);
         Ok(repository)
     }
+}
+
+/// Where bundles of a repository are, as seen from its own address. Relative, so that a password in
+/// that address counts for them, too, and whatever proxies stand in between.
+fn bundle_base(address: &RepoAddress) -> String {
+    format!("../../-/bundles/{address}")
 }
 
 /// Whether a request only lists refs, so that it need not wait behind packs being built.

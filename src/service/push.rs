@@ -38,7 +38,7 @@ use super::transfer::{
 use crate::config::Settings;
 use crate::db::{Db, RefChange};
 use crate::git::ObjectId;
-use crate::git::receive_pack::{self, PushGate, Pusher, ReceiveOptions, RefUpdate};
+use crate::git::receive_pack::{self, PushGate, Pusher, ReceiveOptions, RefUpdate, SignedPushes};
 use crate::git::repo_init::{self, ObjectFormat};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::upload_pack::Protocol;
@@ -81,6 +81,8 @@ struct Inner {
     /// Repositories with nothing in them: stand for one that a push is to make.
     empty: EmptyRepositories,
     cache_dir: Box<Path>,
+    /// What nonces of signed pushes are made by; `None` if they are not offered everywhere.
+    nonce_seed: Option<Vec<u8>>,
 }
 
 /// One for each object format, made when first needed.
@@ -91,8 +93,16 @@ struct EmptyRepositories {
 }
 
 impl Pushes {
-    /// `cache_dir` is a folder whose loss costs nothing.
-    pub fn new(config: Arc<Settings>, db: Db, transfer: Transfer, repos: Repos, cache_dir: &Path) -> Self {
+    /// `cache_dir` is a folder whose loss costs nothing; `nonce_seed` is a secret of this installation, or
+    /// `None` if signed pushes are offered only where a repository's own config has a seed.
+    pub fn new(
+        config: Arc<Settings>,
+        db: Db,
+        transfer: Transfer,
+        repos: Repos,
+        cache_dir: &Path,
+        nonce_seed: Option<Vec<u8>>,
+    ) -> Self {
         let notices = Notices::new(db.clone(), config.repo.max_open);
         Self {
             inner: Arc::new(Inner {
@@ -103,6 +113,7 @@ impl Pushes {
                 notices,
                 empty: EmptyRepositories::default(),
                 cache_dir: cache_dir.into(),
+                nonce_seed,
                 config,
             }),
         }
@@ -332,6 +343,15 @@ impl Inner {
                 address: push.address.to_string(),
             },
             hook_env: Vec::new(),
+            signed_pushes: SignedPushes {
+                seed: self.nonce_seed.clone(),
+                scope: match &push.target {
+                    PushTarget::Existing(repo) => repo.address.to_string(),
+                    PushTarget::Creatable(address) => address.to_string(),
+                }
+                // Names compare without case.
+                .to_ascii_lowercase(),
+            },
         }
     }
 

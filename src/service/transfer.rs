@@ -203,12 +203,7 @@ impl Transfer {
     where
         W: FnOnce(Tools<'_>) -> Result<(), TransferError> + Send + 'static,
     {
-        let pool = match kind {
-            Kind::Listing => &self.inner.listings,
-            Kind::Pack => &self.inner.packs,
-            Kind::Push => &self.inner.pushes,
-        };
-        let turn = pool.turn().await?;
+        let turn = self.inner.pool(kind).turn().await?;
         let thread = Arc::clone(&self.inner.threads).try_acquire_owned().map_err(|_| Full)?;
 
         let stop = StopWork::default();
@@ -288,8 +283,40 @@ impl Transfer {
     }
 }
 
-/// One running request of a caller.
-pub(super) struct AdmittedRequest(#[allow(dead_code)] Admitted<CallerKey>);
+impl Transfer {
+    /// Runs `work` on a thread of its own when its turn has come, and gives what it gives. When nobody
+    /// waits for that any more, its [`Work`] is cancelled.
+    pub(super) async fn compute<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnOnce(&Work) -> Result<T, TransferError> + Send + 'static,
+    ) -> Result<T, TransferError> {
+        let turn = self.inner.pool(kind).turn().await?;
+        let stop = StopWork::default();
+        let budget = Duration::from_secs(self.inner.config.git.cpu_budget_secs);
+        let leave = Work::new(Arc::clone(&stop.flag), Some(budget));
+        let span = tracing::Span::current();
+        let done = self.inner.running.spawn_blocking(move || {
+            let _turn = turn;
+            let _in_span = span.enter();
+            work(&leave)
+        });
+        done.await.unwrap_or(Err(TransferError::Crashed))
+    }
+}
+
+impl Inner {
+    fn pool(&self, kind: Kind) -> &Pool {
+        match kind {
+            Kind::Listing => &self.listings,
+            Kind::Pack => &self.packs,
+            Kind::Push => &self.pushes,
+        }
+    }
+}
+
+/// One running request of a caller, counted as long as this lives.
+pub struct AdmittedRequest(#[allow(dead_code)] Admitted<CallerKey>);
 
 /// How the work of a transfer ended.
 enum Outcome {

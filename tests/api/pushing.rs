@@ -247,6 +247,75 @@ fn every_push_has_a_row_that_says_who_moved_what() {
     }
 }
 
+/// A hook that puts `refs/for/main` on `refs/heads/main`, and says that it made a `refs/pull/1/head` too.
+const PROC_RECEIVE: &str = r#"#!/usr/bin/env python3
+import subprocess, sys
+def read():
+    lines = []
+    while (length := int(sys.stdin.buffer.read(4), 16)) > 0:
+        lines.append(sys.stdin.buffer.read(length - 4).decode().strip())
+    return lines
+def say(*lines):
+    sys.stdout.write("".join("%04x%s" % (len(line) + 4, line) for line in lines) + "0000")
+    sys.stdout.flush()
+read()
+say("version=1")
+old, new, name = read()[0].split(" ")
+before = subprocess.run(["git", "rev-parse", "refs/heads/main"], capture_output=True).stdout.decode().strip()
+subprocess.check_call(["git", "update-ref", "refs/heads/main", new])
+say("ok " + name, "option refname refs/heads/main", "option old-oid " + before,
+    "ok " + name, "option refname refs/pull/1/head")
+"#;
+
+#[test]
+fn what_the_hook_proc_receive_did_has_a_row_of_its_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = Server::start();
+    with_song(&server);
+    let address: RepoAddress = "anna/song".parse().expect("an address");
+    let trusted = server.app.repos.trust_hooks(&address, true, By::Command);
+    server.run(trusted).expect("trusted");
+    let bare = server.repo_path("anna/song");
+    git_ok(&bare, &["config", "receive.procReceiveRefs", "refs/for"]);
+    std::fs::create_dir_all(bare.join("hooks")).expect("a folder");
+    let hook = bare.join("hooks/proc-receive");
+    std::fs::write(&hook, PROC_RECEIVE).expect("written");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let work = server.work().join("work");
+    let id = commit(&work, "Second take");
+
+    let url = url(&server, "anna", "anna/song");
+    git_ok(
+        &work,
+        &["push", "-q", &url, "main:refs/for/main", "main:refs/heads/side"],
+    );
+
+    assert_eq!(git_ok(&bare, &["rev-parse", "main"]), id);
+    let told: Vec<_> = rows(&server, "anna/song")
+        .into_iter()
+        .map(|(row, refs)| (row.pusher, row.state, refs))
+        .collect();
+    let moved = |name: &str, is_so| (format!("refs/{name}"), Some(is_so));
+    assert_eq!(
+        told,
+        [
+            // Put there by stock git, and noticed.
+            (None, PushState::Done, vec![moved("heads/main", true)]),
+            (
+                Some("anna".into()),
+                PushState::Done,
+                vec![moved("heads/main", true), moved("pull/1/head", false)]
+            ),
+            (Some("anna".into()), PushState::Done, vec![moved("heads/side", true)]),
+        ]
+    );
+    // Nothing of it is taken for a change on disk later.
+    git_ok(server.work(), &["clone", "-q", &server.url("anna/song.git"), "copy"]);
+    git_ok(&bare, &["branch", "late", "main"]);
+    git_ok(server.work(), &["clone", "-q", &server.url("anna/song.git"), "later"]);
+    server.until("the late branch is noticed", || rows(&server, "anna/song").len() == 4);
+}
+
 #[test]
 fn what_stock_git_changes_on_disk_gets_a_row_without_a_person_once() {
     let server = Server::start();

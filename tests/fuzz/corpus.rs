@@ -21,6 +21,9 @@ pub fn repository_as(bare: &Path, format: &str) {
     for (key, value) in [
         ("uploadpack.allowFilter", "true"),
         ("uploadpack.allowRefInWant", "true"),
+        ("transfer.advertiseObjectInfo", "true"),
+        ("uploadpack.advertiseBundleURIs", "true"),
+        ("bundle.version", "1"),
     ] {
         repositories::on_disk(bare, &["config", key, value]).assert_ok();
     }
@@ -66,6 +69,10 @@ pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
             .arg("want-ref refs/heads/main")
             .arg("wait-for-done")
             .arg(format!("have {old}")),
+        V2::fetch()
+            .arg(format!("want {tip}"))
+            .arg("packfile-uris http,https")
+            .arg("done"),
     ];
     let v0 = |capabilities: &str| V0 {
         capabilities: format!("{capabilities} object-format={format}"),
@@ -81,7 +88,19 @@ pub fn fetches(bare: &Path) -> Vec<Vec<u8>> {
     let mut open = v0("multi_ack_detailed no-done side-band ofs-delta thin-pack");
     open.done = false;
     let old_requests = [v0(""), v0("multi_ack side-band-64k include-tag"), shallow, open];
-    let v2 = v2.map(|request| request.object_format(format).bytes());
+    let sizes = [
+        wire::line("command=object-info"),
+        wire::line(&format!("object-format={format}")),
+        b"0001".to_vec(),
+        wire::line("size"),
+        wire::line("type"),
+        wire::line(&format!("oid {tip}")),
+        wire::line(&format!("oid {tag}")),
+        b"0000".to_vec(),
+    ];
+    let bundles = [wire::line("command=bundle-uri"), b"0000".to_vec()];
+    let mut v2 = v2.map(|request| request.object_format(format).bytes()).to_vec();
+    v2.extend([sizes.concat(), bundles.concat()]);
     let mut all: Vec<Vec<u8>> = v2.iter().map(|body| [b"\x02", body.as_slice()].concat()).collect();
     all.extend(
         old_requests
@@ -122,9 +141,20 @@ fn pushes_as(first: u8, format: &str, digits: usize) -> Vec<Vec<u8>> {
         ]
         .concat(),
         [
-            wire::data(b"push-cert\0 report-status\n"),
+            wire::data(format!("push-cert\0 report-status push-options object-format={format}\n").as_bytes()),
             wire::line("certificate version 0.1"),
+            wire::line("pusher Ada <ada@example.org> 1700000000 +0100"),
+            wire::line("nonce 1700000000-0a1b"),
+            wire::line("push-option mood=blue"),
+            wire::line(""),
+            wire::line(&format!("{one} {two} refs/heads/main")),
+            wire::line("-----BEGIN SSH SIGNATURE-----"),
+            wire::line("AAAA"),
+            wire::line("-----END SSH SIGNATURE-----"),
             wire::line("push-cert-end"),
+            b"0000".to_vec(),
+            wire::line("mood=blue"),
+            b"0000PACK".to_vec(),
         ]
         .concat(),
     ]

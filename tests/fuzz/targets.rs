@@ -121,6 +121,7 @@ pub fn upload_pack() -> Target {
                 protocol: [Protocol::V0, Protocol::V1, Protocol::V2][version as usize],
                 limits: &limits,
                 grace_tips: &Vec::new,
+                bundle_base: None,
                 work: &work,
             };
             let mut out = Vec::new();
@@ -161,6 +162,11 @@ pub fn commands() -> Target {
                         .as_ref()
                         .is_none_or(|options| options.len() <= limits.max_options)
                 );
+                if let Some(certificate) = &found.certificate {
+                    assert!(certificate.text.len() as u64 <= limits.max_bytes);
+                    assert!(certificate.payload().len() <= certificate.text.len());
+                    found.are_options_consistent();
+                }
             }
         }),
     }

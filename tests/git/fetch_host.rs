@@ -120,6 +120,7 @@ fn answer(stream: TcpStream, repository: &Repository, settings: &GitSettings) ->
         protocol,
         limits: settings,
         grace_tips: &Vec::new,
+        bundle_base: None,
         work: &work,
     };
     if is_post {

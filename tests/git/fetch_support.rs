@@ -24,6 +24,8 @@ pub struct Repo {
     pub commits: Vec<String>,
     /// What the server is told of refs that moved lately.
     pub grace_tips: Vec<ObjectId>,
+    /// Where bundles are served.
+    pub bundle_base: Option<String>,
     /// The server's settings.
     pub settings: GitSettings,
 }
@@ -103,6 +105,7 @@ impl Repo {
             has_lying_dates: false,
             commits: Vec::new(),
             grace_tips: Vec::new(),
+            bundle_base: None,
             settings: GitSettings::default(),
         };
         repo.git(&["init", "-q", "--bare", "-b", "main", "--object-format", format]);
@@ -230,6 +233,7 @@ impl Repo {
             protocol,
             limits: &self.settings,
             grace_tips: &grace_tips,
+            bundle_base: self.bundle_base.as_deref(),
             work: &work,
         };
         let result = upload_pack::serve(&self.open(), &options, &mut input, &mut answer);
@@ -249,6 +253,7 @@ impl Repo {
             protocol,
             limits: &self.settings,
             grace_tips: &Vec::new,
+            bundle_base: None,
             work: &work,
         };
         let snapshot = self.open().snapshot().expect("reads");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use auxin::config::GitSettings;
 use auxin::git::receive_pack::{
-    self, GateError, PushGate, PushRequest, Pusher, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate,
+    self, GateError, PushGate, PushRequest, Pusher, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate, SignedPushes,
 };
 use auxin::git::repo_init::{self, ObjectFormat};
 use auxin::git::snapshot::Repository;
@@ -86,6 +86,8 @@ pub struct Place {
     pub client: PathBuf,
     pub settings: GitSettings,
     pub trust_hooks: bool,
+    /// What nonces of signed pushes are made by.
+    pub nonce_seed: Option<Vec<u8>>,
     pub gate: Gate,
 }
 
@@ -134,6 +136,7 @@ impl Place {
             client,
             settings: GitSettings::default(),
             trust_hooks: false,
+            nonce_seed: None,
             gate: Gate::default(),
         };
         place.git(&["init", "-q", "-b", "main", "--object-format", format.as_str()]);
@@ -184,6 +187,10 @@ impl Place {
                 address: "203.0.113.7".into(),
             },
             hook_env: vec![("AUXIN_REPOSITORY".into(), "anna/song".into())],
+            signed_pushes: SignedPushes {
+                seed: self.nonce_seed.clone(),
+                scope: "anna/song".into(),
+            },
         })
     }
 

@@ -598,6 +598,7 @@ fn a_request_that_costs_too_much_is_stopped_with_a_sentence() {
             protocol: Protocol::V2,
             limits: &repo.settings,
             grace_tips: &Vec::new,
+            bundle_base: None,
             work: &work,
         };
         let mut out = Vec::new();
@@ -660,6 +661,7 @@ fn grace_tips_are_asked_only_when_no_ref_reaches_what_is_wanted() {
         protocol: Protocol::V2,
         limits: &repo.settings,
         grace_tips: &grace_tips,
+        bundle_base: None,
         work: &work,
     };
     let repository = repo.open();
@@ -740,6 +742,7 @@ fn an_object_that_appeared_a_moment_ago_is_found() {
         protocol: Protocol::V2,
         limits: &repo.settings,
         grace_tips: &Vec::new,
+        bundle_base: None,
         work: &work,
     };
     let body = v2_fetch(&[&format!("want {}", commit.trim()), "done"]);

@@ -7,6 +7,7 @@
 mod support;
 
 mod accounts;
+mod bundles;
 mod clone_fetch;
 mod dependencies;
 mod first_five_minutes;
@@ -18,10 +19,12 @@ mod memory;
 mod names;
 mod other_clients;
 mod partial_clone;
+mod proc_receive;
 mod proxy_tls;
 mod push_create;
 mod repo_shapes;
 mod rights;
 mod sha256;
 mod shallow;
+mod signed_pushes;
 mod wire_shapes;

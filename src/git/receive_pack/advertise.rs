@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use gix::ObjectId;
 
-use super::{ReceiveError, ReceiveOptions};
+use super::{ReceiveError, ReceiveOptions, nonces, now_secs};
 use crate::git::advertise::{AGENT, HexId};
 use crate::git::object_store::ObjectStore;
 use crate::git::pkt_line::PktWriter;
@@ -30,7 +30,7 @@ pub fn advertise(snapshot: &Snapshot, options: &ReceiveOptions<'_>, out: &mut dy
     if options.protocol == Protocol::V1 {
         out.line(&[b"version 1\n"])?;
     }
-    let mut capabilities = Some(capabilities(snapshot));
+    let mut capabilities = Some(capabilities(snapshot, options));
     let mut seen: HashSet<ObjectId> = HashSet::new();
     let alternates = alternate_tips(&snapshot.objects);
     for known in snapshot.refs.all() {
@@ -92,13 +92,16 @@ fn write_ref<W: Write>(
     }
 }
 
-fn capabilities(snapshot: &Snapshot) -> String {
+fn capabilities(snapshot: &Snapshot, options: &ReceiveOptions<'_>) -> String {
     let config = &snapshot.config;
     let mut words = CAPABILITIES.to_owned();
     if config.advertise_atomic.unwrap_or(true) {
         words.push_str(" atomic");
     }
     words.push_str(" ofs-delta");
+    if let Some(nonces) = nonces(snapshot, options) {
+        words.push_str(&format!(" push-cert={}", nonces.issue(now_secs())));
+    }
     if config.advertise_push_options.unwrap_or(true) {
         words.push_str(" push-options");
     }

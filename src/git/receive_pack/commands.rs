@@ -8,6 +8,7 @@ use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 use gix::hash::Kind;
 
+use super::certificate::Certificate;
 use crate::config::GitSettings;
 use crate::git::pkt_line::{Packet, PktError, PktReader, quotable, trim_newline};
 use crate::git::ref_transaction::RefUpdate;
@@ -68,12 +69,22 @@ pub struct PushCommands {
     pub capabilities: PushCapabilities,
     /// The push options; `None` if the client did not offer to send any.
     pub options: Option<Vec<BString>>,
+    /// The signed list that the updates stand in, if the client signed them.
+    pub certificate: Option<Certificate>,
 }
 
 impl PushCommands {
     /// Whether a pack follows: only deletions need none.
     pub fn has_pack(&self) -> bool {
         self.updates.iter().any(|update| !update.is_delete())
+    }
+
+    /// Whether the push options are those of the certificate, if there is one.
+    pub fn are_options_consistent(&self) -> bool {
+        let outside = self.options.iter().flatten().map(|option| option.as_slice());
+        self.certificate
+            .as_ref()
+            .is_none_or(|certificate| certificate.header("push-option").eq(outside))
     }
 }
 
@@ -103,6 +114,12 @@ pub enum CommandError {
     /// Signed pushes are not offered.
     #[error("signed pushes are not supported by this server; push without --signed")]
     Signed,
+    /// A certificate that is none, or a second one.
+    #[error("protocol error: malformed push certificate")]
+    BadCertificate,
+    /// Signed and unsigned updates in one push.
+    #[error("protocol error: got both push certificate and unsigned commands")]
+    PartlySigned,
     /// Too many of something.
     #[error("this push has more than {limit} {what}, which is this server's limit ({key}); push in several steps")]
     TooMany {
@@ -144,20 +161,41 @@ pub fn read<R: Read>(
 ) -> Result<(), CommandError> {
     loop {
         match input.next_packet()? {
-            Some(Packet::Data(line)) => read_line(trim_newline(line), hash, limits, commands)?,
+            Some(Packet::Data(line)) => {
+                if read_line(trim_newline(line), hash, limits, commands)? == Line::Certificate
+                    && read_certificate(input, commands)? == End::Flush
+                {
+                    break;
+                }
+            }
             Some(Packet::Flush) => break,
-            None if commands.updates.is_empty() => break,
+            None if commands.updates.is_empty() && commands.certificate.is_none() => break,
             None => return Err(CommandError::Unfinished),
             Some(Packet::Delim | Packet::ResponseEnd) => return Err(CommandError::BadCommand(String::new())),
         }
     }
+    take_signed(hash, limits, commands)?;
     if commands.capabilities.push_options && !commands.updates.is_empty() {
         commands.options = Some(read_options(input, limits)?);
     }
     Ok(())
 }
 
-fn read_line(line: &[u8], hash: Kind, limits: &CommandLimits, commands: &mut PushCommands) -> Result<(), CommandError> {
+/// What a line was.
+#[derive(PartialEq, Eq)]
+enum Line {
+    /// Something that is dealt with.
+    Done,
+    /// The beginning of a certificate.
+    Certificate,
+}
+
+fn read_line(
+    line: &[u8],
+    hash: Kind,
+    limits: &CommandLimits,
+    commands: &mut PushCommands,
+) -> Result<Line, CommandError> {
     if let Some(id) = line.strip_prefix(b"shallow ") {
         let id = parse_id(id, hash).ok_or_else(|| CommandError::BadShallow(quotable(id)))?;
         if commands.shallow.len() >= limits.max_shallows {
@@ -169,7 +207,7 @@ fn read_line(line: &[u8], hash: Kind, limits: &CommandLimits, commands: &mut Pus
             });
         }
         commands.shallow.push(id);
-        return Ok(());
+        return Ok(Line::Done);
     }
     let command = match line.split_once_str(b"\0") {
         Some((command, capabilities)) => {
@@ -179,8 +217,18 @@ fn read_line(line: &[u8], hash: Kind, limits: &CommandLimits, commands: &mut Pus
         None => line,
     };
     if command == b"push-cert" {
-        return Err(CommandError::Signed);
+        return Ok(Line::Certificate);
     }
+    add_command(command, hash, limits, commands)?;
+    Ok(Line::Done)
+}
+
+fn add_command(
+    command: &[u8],
+    hash: Kind,
+    limits: &CommandLimits,
+    commands: &mut PushCommands,
+) -> Result<(), CommandError> {
     let update = parse_command(command, hash).ok_or_else(|| CommandError::BadCommand(quotable(command)))?;
     if commands.updates.len() >= limits.max_commands {
         let (what, key) = ("ref updates", "git.max_commands");
@@ -191,6 +239,49 @@ fn read_line(line: &[u8], hash: Kind, limits: &CommandLimits, commands: &mut Pus
         });
     }
     commands.updates.push(update);
+    Ok(())
+}
+
+/// How a certificate ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// By its own last line.
+    Own,
+    /// By the flush that ends all commands.
+    Flush,
+}
+
+/// Reads the lines between `push-cert` and `push-cert-end`, as they are. All that comes before the pack is
+/// bounded, and so are they.
+fn read_certificate<R: Read>(input: &mut PktReader<R>, commands: &mut PushCommands) -> Result<End, CommandError> {
+    if commands.certificate.is_some() {
+        return Err(CommandError::BadCertificate);
+    }
+    let certificate = commands.certificate.insert(Certificate::default());
+    loop {
+        match input.next_packet()? {
+            Some(Packet::Data(b"push-cert-end\n" | b"push-cert-end")) => return Ok(End::Own),
+            Some(Packet::Data(line)) => certificate.text.extend_from_slice(line),
+            Some(Packet::Flush) => return Ok(End::Flush),
+            None => return Err(CommandError::Unfinished),
+            Some(Packet::Delim | Packet::ResponseEnd) => return Err(CommandError::BadCertificate),
+        }
+    }
+}
+
+/// Takes the updates of the certificate, if there is one.
+fn take_signed(hash: Kind, limits: &CommandLimits, commands: &mut PushCommands) -> Result<(), CommandError> {
+    let Some(certificate) = commands.certificate.take() else {
+        return Ok(());
+    };
+    if !commands.updates.is_empty() {
+        return Err(CommandError::PartlySigned);
+    }
+    let signed = certificate.commands().ok_or(CommandError::BadCertificate)?;
+    for command in signed {
+        add_command(command, hash, limits, commands)?;
+    }
+    commands.certificate = Some(certificate);
     Ok(())
 }
 
@@ -356,7 +447,68 @@ mod tests {
             parsed(&["shallow x", "0000"]),
             Err(CommandError::BadShallow(_))
         ));
-        assert!(matches!(parsed(&["push-cert\0 x", "0000"]), Err(CommandError::Signed)));
+    }
+
+    fn signed(command: &str, rest: &[&str]) -> Result<PushCommands, CommandError> {
+        let lines = [
+            "push-cert\0push-options",
+            "certificate version 0.1\n",
+            "nonce 1-a\n",
+            "push-option one\n",
+            "\n",
+            command,
+            "-----BEGIN SSH SIGNATURE-----\n",
+            "push-cert-end\n",
+        ];
+        parsed(&[&lines, rest].concat())
+    }
+
+    #[test]
+    fn the_updates_of_a_certificate_are_read_and_its_options_compared() {
+        let command = format!("{OLD} {NEW} refs/heads/a\n");
+        let commands = signed(&command, &["0000", "one", "0000"]).expect("a sound request");
+        assert_eq!(commands.updates[0].name, "refs/heads/a");
+        assert!(commands.are_options_consistent());
+        let certificate = commands.certificate.expect("it came");
+        assert!(certificate.is_signed() && certificate.text.starts_with(b"certificate version 0.1\nnonce"));
+        for options in [
+            &["0000", "two", "0000"][..],
+            &["0000", "0000"],
+            &["0000", "one", "two", "0000"],
+        ] {
+            assert!(!signed(&command, options).expect("sound").are_options_consistent());
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_none_is_refused() {
+        let command = format!("{OLD} {NEW} refs/heads/a");
+        for (lines, expected) in [
+            (&["push-cert\0x", "0000"][..], "malformed push certificate"),
+            (
+                &["push-cert\0x", "a b\n", "push-cert-end\n", "0000"],
+                "malformed push certificate",
+            ),
+            (
+                &["push-cert\0x", "a\n", "\n", "push-cert-end", "push-cert\0x", "0000"],
+                "malformed push certificate",
+            ),
+            (
+                &["push-cert\0x", "a\n", "\n", "hello\n", "push-cert-end", "0000"],
+                "got 'hello'",
+            ),
+            (
+                &["push-cert\0x", "a\n", "\n", "push-cert-end", &command, "0000"],
+                "unsigned commands",
+            ),
+            (&["push-cert\0x", "a\n"], "no end"),
+            (&["push-cert\0x", "a\n", "\n", "push-cert-end"], "no end"),
+        ] {
+            let error = parsed(lines).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{lines:?}: {error}");
+        }
+        let many: String = format!("{command}\n").repeat(4);
+        assert!(matches!(signed(&many, &["0000"]), Err(CommandError::TooMany { .. })));
     }
 
     #[test]

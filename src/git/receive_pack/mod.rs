@@ -6,12 +6,16 @@
 //! it all without a trace; from the row on the push is carried through whatever the client does.
 
 mod advertise;
+pub mod certificate;
 mod channel;
 pub mod commands;
 mod objects;
+mod proc_receive;
 mod report;
 mod rules;
 mod serve;
+mod signed;
+mod taken;
 
 use std::cell::RefCell;
 use std::io;
@@ -30,6 +34,7 @@ use super::snapshot::{OpenError, Repository, Snapshot};
 use super::upload_pack::Protocol;
 use super::work::{Stopped, Work};
 use crate::config::GitSettings;
+use certificate::Nonces;
 use commands::CommandError;
 
 /// Memory for delta bases while tags are peeled, in bytes.
@@ -111,6 +116,32 @@ pub struct ReceiveOptions<'a> {
     pub pusher: Pusher,
     /// Further variables for hooks.
     pub hook_env: Vec<(String, String)>,
+    /// Signed pushes.
+    pub signed_pushes: SignedPushes,
+}
+
+/// How nonces for signed pushes are made.
+#[derive(Clone, Debug, Default)]
+pub struct SignedPushes {
+    /// The server's own seed; without it, and without one in the repository's config, signed pushes are
+    /// not offered.
+    pub seed: Option<Vec<u8>>,
+    /// What tells this repository from others, and is the same in all requests of one push.
+    pub scope: String,
+}
+
+/// What nonces are made by; `None` if signed pushes are not offered.
+fn nonces<'a>(snapshot: &'a Snapshot, options: &'a ReceiveOptions<'_>) -> Option<Nonces<'a>> {
+    let config = &snapshot.config;
+    let own = config.cert_nonce_seed.as_ref().map(|seed| seed.as_slice());
+    let seed = own.or(options.signed_pushes.seed.as_deref())?;
+    (!seed.is_empty()).then(|| Nonces {
+        seed,
+        scope: &options.signed_pushes.scope,
+        slop_secs: config
+            .cert_nonce_slop_secs
+            .unwrap_or(options.limits.cert_nonce_slop_secs),
+    })
 }
 
 /// What became of one update.
@@ -135,6 +166,8 @@ pub struct ReceiveStats {
     pub pack_bytes: u64,
     /// Why the pack was not taken in.
     pub unpack_error: Option<String>,
+    /// The push certificate, stored as this object.
+    pub certificate: Option<ObjectId>,
     /// How the client calls itself.
     pub agent: Option<String>,
     /// What the client calls this session.

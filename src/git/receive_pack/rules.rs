@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bstr::{BString, ByteSlice};
 
-use super::serve::Command;
+use super::serve::{Command, Stage};
 use crate::git::object_store::{ObjectKind, ObjectStore, Reader};
 use crate::git::refs::{Head, Refs};
 use crate::git::repo_config::{Deny, RepoConfig};
@@ -98,7 +98,8 @@ pub(super) fn check_values(
     let mut messages = Vec::new();
     let mut reader = objects.reader(CACHE_BYTES);
     let config = &snapshot.config;
-    for command in commands.iter_mut().filter(|command| !command.is_refused()) {
+    let is_own = |command: &&mut Command| !command.is_refused() && command.stage == Stage::Own;
+    for command in commands.iter_mut().filter(is_own) {
         tick()?;
         let (name, new) = (command.update.name.clone(), command.update.new);
         let is_branch = name.starts_with(b"refs/heads/");

@@ -13,17 +13,20 @@ use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 
 use super::channel::Channel;
-use super::commands::{self, CommandLimits, PushCommands};
-use super::objects::{Pushed, UnpackError, drain};
+use super::commands::{self, CommandError, CommandLimits, PushCommands};
+use super::objects::{UnpackError, drain};
+use super::proc_receive::RefReport;
 use super::report::report;
 use super::rules;
+use super::signed::about_certificate;
 use super::{
-    GateError, Outcome, PushGate, PushRequest, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate, now_secs,
+    GateError, Outcome, PushGate, PushRequest, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate, nonces, now_secs,
     with_ref_store,
 };
 use crate::git::fault;
 use crate::git::hooks::{HookCall, Hooks};
-use crate::git::index_pack::IndexError;
+use crate::git::index_pack::{IndexError, object_id};
+use crate::git::object_store::{ObjectKind, ObjectStore};
 use crate::git::pkt_line::PktReader;
 use crate::git::quarantine::{KeptPacks, Quarantine};
 use crate::git::ref_transaction::{Observer, RefError, ReflogIdentity, above, add_shallow, collision, compare};
@@ -38,7 +41,20 @@ const BROKEN_REPOSITORY: &str =
 /// How often a waiting client is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Who carries an update out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// This server.
+    #[default]
+    Own,
+    /// The hook `proc-receive`, which was not asked yet.
+    Scheduled,
+    /// The hook, which has answered.
+    Taken,
+}
+
 /// One update on its way.
+#[derive(Clone, Debug)]
 pub(super) struct Command {
     /// What is asked for.
     pub update: RefUpdate,
@@ -46,6 +62,10 @@ pub(super) struct Command {
     pub refused: Option<String>,
     /// It needs nothing done, and is no event.
     pub is_done: bool,
+    /// Who carries it out.
+    pub stage: Stage,
+    /// What the hook made of it.
+    pub reports: Vec<RefReport>,
 }
 
 impl Command {
@@ -54,6 +74,8 @@ impl Command {
             update,
             refused: None,
             is_done: false,
+            stage: Stage::Own,
+            reports: Vec::new(),
         }
     }
 
@@ -66,8 +88,22 @@ impl Command {
         self.refused.get_or_insert(reason.into());
     }
 
-    fn is_open(&self) -> bool {
+    /// Nothing speaks against it, and there is something to do.
+    pub fn is_open(&self) -> bool {
         !self.is_refused() && !self.is_done
+    }
+
+    /// It is this server that has something to do.
+    pub fn is_own(&self) -> bool {
+        self.is_open() && self.stage == Stage::Own
+    }
+
+    /// What was done for it, as the hook tells it if a hook did it.
+    pub fn changes(&self) -> Vec<RefUpdate> {
+        match self.reports.as_slice() {
+            [] => vec![self.update.clone()],
+            reports => reports.iter().map(|report| report.change(&self.update)).collect(),
+        }
     }
 }
 
@@ -77,8 +113,10 @@ pub(super) struct Session<'a> {
     pub options: &'a ReceiveOptions<'a>,
     pub snapshot: Arc<Snapshot>,
     pub commands: &'a PushCommands,
-    channel: RefCell<Channel<'a>>,
-    hooks: Hooks,
+    pub channel: RefCell<Channel<'a>>,
+    pub hooks: Hooks,
+    /// The id of the push certificate.
+    pub certificate: Option<ObjectId>,
 }
 
 /// Deals with one `POST git-receive-pack`, whose body, inflated, is `input`.
@@ -117,6 +155,16 @@ pub fn serve(
     if commands.updates.is_empty() {
         return Ok(ReceiveStats::default());
     }
+    if commands.certificate.is_some() && nonces(&snapshot, options).is_none() {
+        drain(&mut input, &mut tick)?;
+        let error = CommandError::Signed;
+        Channel::new(out, &commands.capabilities, None).fatal(&error.to_string())?;
+        return Err(error.into());
+    }
+    let certificate = commands
+        .certificate
+        .as_ref()
+        .and_then(|certificate| object_id(snapshot.hash(), ObjectKind::Blob, &certificate.text));
     fault::point("after-commands");
     let every_secs = snapshot
         .config
@@ -126,7 +174,8 @@ pub fn serve(
     let session = Session {
         repository,
         options,
-        hooks: hooks(repository, options, &snapshot, &commands),
+        hooks: hooks(repository, options, &snapshot, &commands, certificate),
+        certificate,
         channel: RefCell::new(Channel::new(out, &commands.capabilities, keep_alive)),
         commands: &commands,
         snapshot,
@@ -135,7 +184,13 @@ pub fn serve(
 }
 
 /// How the hooks of this push are run.
-fn hooks(repository: &Repository, options: &ReceiveOptions<'_>, snapshot: &Snapshot, commands: &PushCommands) -> Hooks {
+fn hooks(
+    repository: &Repository,
+    options: &ReceiveOptions<'_>,
+    snapshot: &Snapshot,
+    commands: &PushCommands,
+    certificate: Option<ObjectId>,
+) -> Hooks {
     let pusher = &options.pusher;
     let mut environment: Vec<(OsString, OsString)> = [
         ("REMOTE_USER", pusher.name.clone()),
@@ -158,6 +213,9 @@ fn hooks(repository: &Repository, options: &ReceiveOptions<'_>, snapshot: &Snaps
             )
         }));
     }
+    if let (Some(id), Some(signed), Some(nonces)) = (certificate, &commands.certificate, nonces(snapshot, options)) {
+        environment.extend(about_certificate(id, signed, &nonces));
+    }
     environment.extend(options.hook_env.iter().map(|(name, value)| (name.into(), value.into())));
     let own = || repository.path().join("hooks");
     let folder = options.trust_hooks.then(|| match &snapshot.config.hooks_path {
@@ -179,6 +237,7 @@ impl Session<'_> {
         let mut stats = ReceiveStats {
             agent: self.commands.capabilities.agent.clone(),
             session_id: self.commands.capabilities.session_id.clone(),
+            certificate: self.certificate,
             ..ReceiveStats::default()
         };
         let carried = self.carry(&mut commands, gate, input, &mut stats);
@@ -218,6 +277,12 @@ impl Session<'_> {
             config,
             self.options.limits.max_ref_name_bytes,
         ));
+        if !self.commands.are_options_consistent() {
+            commands
+                .iter_mut()
+                .for_each(|command| command.refuse("inconsistent push options"));
+        }
+        self.schedule(commands);
         self.check_missing(commands);
         let pushed = if !self.commands.has_pack() {
             None
@@ -237,7 +302,12 @@ impl Session<'_> {
             Some(pushed) => self.check_connectivity(commands, pushed)?,
             None => Vec::new(),
         };
-        self.check_rules(commands, gate, pushed.as_ref())?;
+        let (objects, mut quarantine) = match pushed {
+            Some(pushed) => (pushed.objects, Some(pushed.quarantine)),
+            None => (self.snapshot.objects.clone(), None),
+        };
+        self.keep_certificate(commands, &mut quarantine);
+        self.check_rules(commands, gate, &objects, quarantine.as_ref())?;
         self.say_all(rules::check_aliases(commands, &self.snapshot.refs));
         if self.commands.capabilities.atomic && commands.iter().any(Command::is_refused) {
             commands
@@ -248,7 +318,7 @@ impl Session<'_> {
         if commands.iter().any(Command::is_open) {
             // The last moment at which a client that went away ends the push.
             self.tick()?;
-            self.move_in(commands, gate, pushed.map(|pushed| pushed.quarantine), &boundary);
+            self.move_in(commands, gate, quarantine, &objects, &boundary);
         }
         self.fail_together(commands);
         Ok(())
@@ -266,10 +336,10 @@ impl Session<'_> {
 
     /// A deletion of what does not exist is a success without an effect; one of a ref that cannot be
     /// told of, because it is broken, takes it as it is.
-    fn check_missing(&self, commands: &mut [Command]) {
+    pub(super) fn check_missing(&self, commands: &mut [Command]) {
         let objects = &self.snapshot.objects;
         let is_missing = |command: &&mut Command| {
-            command.update.is_delete() && !objects.contains(&command.update.old) && !command.is_refused()
+            command.update.is_delete() && !objects.contains(&command.update.old) && command.is_own()
         };
         let missing: Vec<&mut Command> = commands.iter_mut().filter(is_missing).collect();
         if missing.is_empty() {
@@ -298,9 +368,9 @@ impl Session<'_> {
     /// Refuses what believes in an old value that is no longer true, and names that cannot be, while
     /// nothing has moved in yet, so that nothing stays of it. What counts is compared again under the
     /// locks.
-    fn check_old_values(&self, commands: &mut [Command]) {
+    pub(super) fn check_old_values(&self, commands: &mut [Command]) {
         let is_atomic = self.commands.capabilities.atomic;
-        let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_open()).collect();
+        let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_own()).collect();
         let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update)));
         let names: BTreeSet<BString> = open.iter().map(|command| command.update.name.clone()).collect();
         // Outside an atomic push deletions come first and make room.
@@ -340,7 +410,9 @@ impl Session<'_> {
             }
         }
         if is_broken && is_atomic {
-            open.into_iter()
+            commands
+                .iter_mut()
+                .filter(|command| command.is_open())
                 .for_each(|command| command.refuse("atomic transaction failed"));
         }
     }
@@ -387,18 +459,11 @@ impl Session<'_> {
         &self,
         commands: &mut [Command],
         gate: &mut dyn PushGate,
-        pushed: Option<&Pushed>,
+        objects: &ObjectStore,
+        quarantine: Option<&Quarantine>,
     ) -> Result<(), Stopped> {
-        let objects = pushed.map_or(&self.snapshot.objects, |pushed| &pushed.objects);
-        match rules::check_values(commands, &self.snapshot, objects, &mut || self.tick()) {
-            Ok(messages) => self.say_all(messages),
-            Err(WalkError::Stopped(stopped)) => return Err(stopped),
-            Err(error) => {
-                tracing::error!(repository = %self.repository.path().display(), %error, "a push cannot be judged");
-                commands.iter_mut().for_each(|command| command.refuse("bad ref"));
-            }
-        }
-        let quarantine = pushed.map(|pushed| pushed.quarantine.folder());
+        self.judge(commands, objects)?;
+        let quarantine = quarantine.map(Quarantine::folder);
         let open: Vec<usize> = (0..commands.len()).filter(|&n| commands[n].is_open()).collect();
         if open.is_empty() {
             return Ok(());
@@ -426,6 +491,19 @@ impl Session<'_> {
         self.run_update(commands, quarantine)
     }
 
+    /// Git's own rules.
+    pub(super) fn judge(&self, commands: &mut [Command], objects: &ObjectStore) -> Result<(), Stopped> {
+        match rules::check_values(commands, &self.snapshot, objects, &mut || self.tick()) {
+            Ok(messages) => self.say_all(messages),
+            Err(WalkError::Stopped(stopped)) => return Err(stopped),
+            Err(error) => {
+                tracing::error!(repository = %self.repository.path().display(), %error, "a push cannot be judged");
+                commands.iter_mut().for_each(|command| command.refuse("bad ref"));
+            }
+        }
+        Ok(())
+    }
+
     fn run_pre_receive(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
         if !commands.iter().any(Command::is_open) || !self.hooks.has("pre-receive") {
             return Ok(());
@@ -445,7 +523,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn run_update(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
+    pub(super) fn run_update(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
         if !self.hooks.has("update") {
             return Ok(());
         }
@@ -454,7 +532,7 @@ impl Session<'_> {
             if is_atomic && command.is_refused() {
                 break;
             }
-            if !command.is_open() {
+            if !command.is_own() {
                 continue;
             }
             let update = &command.update;
@@ -483,26 +561,41 @@ impl Session<'_> {
         commands: &mut [Command],
         gate: &mut dyn PushGate,
         quarantine: Option<Quarantine>,
+        objects: &ObjectStore,
         boundary: &[ObjectId],
     ) {
-        let refuse_all = |commands: &mut [Command], reason: &str| {
-            commands
-                .iter_mut()
-                .filter(|command| command.is_open())
-                .for_each(|command| command.refuse(reason));
-        };
-        let kept = match quarantine.map(|quarantine| self.migrate(quarantine)).transpose() {
-            Ok(kept) => kept,
+        match quarantine.map(|quarantine| self.migrate(quarantine)).transpose() {
+            Ok(kept) => {
+                self.run_proc_receive(commands, gate, objects, boundary);
+                self.change_refs(commands, gate, boundary, kept);
+                self.run_post_hooks(commands);
+            }
             Err(error) => {
                 tracing::error!(repository = %self.repository.path().display(), %error, "pushed objects cannot move in");
-                return refuse_all(commands, "unable to migrate objects to permanent storage");
+                commands
+                    .iter_mut()
+                    .filter(|command| command.is_open())
+                    .for_each(|command| command.refuse("unable to migrate objects to permanent storage"));
             }
-        };
-        let open: Vec<usize> = (0..commands.len()).filter(|&n| commands[n].is_open()).collect();
+        }
+    }
+
+    /// Row, refs, row.
+    fn change_refs(
+        &self,
+        commands: &mut [Command],
+        gate: &mut dyn PushGate,
+        boundary: &[ObjectId],
+        kept: Option<KeptPacks>,
+    ) {
+        let open: Vec<usize> = (0..commands.len()).filter(|&n| commands[n].is_own()).collect();
+        if open.is_empty() {
+            return;
+        }
         let updates: Vec<RefUpdate> = open.iter().map(|&n| commands[n].update.clone()).collect();
         let is_atomic = self.commands.capabilities.atomic;
         if let Err(GateError(sentence)) = gate.begin(&updates, is_atomic) {
-            return refuse_all(commands, &sentence);
+            return open.iter().for_each(|&n| commands[n].refuse(sentence.clone()));
         }
         fault::point("after-push-row");
         let shallow = if boundary.is_empty() {
@@ -548,7 +641,6 @@ impl Session<'_> {
             Ok(lines) => lines.iter().for_each(|line| self.say(line)),
             Err(GateError(sentence)) => self.say(&format!("warning: {sentence}")),
         }
-        self.run_post_hooks(&outcomes);
     }
 
     /// Moves the objects in while the client is kept waiting: a large pack takes its time to reach
@@ -568,20 +660,17 @@ impl Session<'_> {
         })
     }
 
-    fn run_post_hooks(&self, outcomes: &[(RefUpdate, bool)]) {
-        let done: Vec<&RefUpdate> = outcomes
-            .iter()
-            .filter(|(_, is_done)| *is_done)
-            .map(|(update, _)| update)
-            .collect();
+    fn run_post_hooks(&self, commands: &[Command]) {
+        let done: Vec<&Command> = commands.iter().filter(|command| command.is_open()).collect();
         if done.is_empty() {
             return;
         }
+        let changes: Vec<RefUpdate> = done.iter().flat_map(|command| command.changes()).collect();
         let mut tick = || {
             self.channel.borrow_mut().keep_alive();
             Ok(())
         };
-        let input = lines(done.iter().copied());
+        let input = lines(changes.iter());
         let call = HookCall {
             name: "post-receive",
             args: &[],
@@ -590,7 +679,10 @@ impl Session<'_> {
         };
         // It is done whatever they say.
         let _ = self.run_hook(call, &mut tick);
-        let args: Vec<&OsStr> = done.iter().map(|update| OsStr::from_bytes(&update.name)).collect();
+        let args: Vec<&OsStr> = done
+            .iter()
+            .map(|command| OsStr::from_bytes(&command.update.name))
+            .collect();
         let call = HookCall {
             name: "post-update",
             args: &args,
@@ -609,7 +701,7 @@ impl Session<'_> {
         Ok(self.hooks.run(call, &mut output, tick)?.is_agreed())
     }
 
-    fn with_refs<R>(&self, run: impl FnOnce(&crate::git::ref_transaction::RefStore<'_>) -> R) -> R {
+    pub(super) fn with_refs<R>(&self, run: impl FnOnce(&crate::git::ref_transaction::RefStore<'_>) -> R) -> R {
         let pusher = &self.options.pusher;
         let identity = ReflogIdentity {
             name: pusher.name.clone(),

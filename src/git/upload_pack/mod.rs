@@ -4,8 +4,10 @@
 //! ([`wants`]), haves acknowledged ([`crate::git::negotiate`]), the shallow boundary computed
 //! ([`crate::git::shallow`]), and the pack planned and sent ([`response`]).
 
+mod bundles;
 pub mod history;
 mod nearby;
+pub mod object_info;
 pub mod request;
 pub mod response;
 mod serve;
@@ -26,6 +28,7 @@ use crate::git::ObjectId;
 use history::HistoryError;
 use request::{ClientFacts, RequestError};
 
+pub use bundles::may_have_bundle;
 pub use serve::serve;
 
 /// What a client is told when the reason is none of its business.
@@ -68,6 +71,9 @@ pub struct UploadOptions<'a> {
     /// Ids that refs named until lately and that may still be fetched; asked at most once, and
     /// only for ids that no ref names now.
     pub grace_tips: &'a dyn Fn() -> Vec<ObjectId>,
+    /// The address below which this repository's bundles are served, as seen from the repository's own;
+    /// `None` where nothing serves them.
+    pub bundle_base: Option<&'a str>,
     /// Cancellation and processor time.
     pub work: &'a Work,
 }
@@ -82,6 +88,10 @@ pub enum Asked {
     Refs,
     /// Objects.
     Fetch,
+    /// Sizes of objects.
+    ObjectInfo,
+    /// Where bundles lie.
+    Bundles,
 }
 
 /// What was done for a request, for the log.

@@ -8,6 +8,7 @@ use std::io::Read;
 use bstr::BString;
 use gix::ObjectId;
 
+use super::object_info::{self, ObjectInfoRequest};
 use crate::config::GitSettings;
 use crate::git::pkt_line::{Packet, PktError, PktReader, Sideband, quotable, trim_newline};
 
@@ -15,6 +16,8 @@ use crate::git::pkt_line::{Packet, PktError, PktReader, Sideband, quotable, trim
 const MAX_CAPABILITIES: usize = 1024;
 /// Most `deepen-not` and `want-ref` lines.
 const MAX_NAMED_REFS: usize = 65_536;
+/// Most protocols of a `packfile-uris` line.
+const MAX_URI_PROTOCOLS: usize = 16;
 
 /// How much one request may contain.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +166,8 @@ pub struct FetchRequest {
     pub wait_for_done: bool,
     /// `sideband-all` (v2).
     pub sideband_all: bool,
+    /// `packfile-uris` (v2): protocols by which the client gets packs from elsewhere.
+    pub uri_protocols: Vec<String>,
     /// How the pack is framed; v2 always has [`Sideband::Large`].
     pub sideband: Sideband,
     /// How haves are acknowledged (v0 and v1).
@@ -197,6 +202,10 @@ pub enum V2Request {
     LsRefs(LsRefsRequest),
     /// `command=fetch`.
     Fetch(Box<FetchRequest>),
+    /// `command=object-info`.
+    ObjectInfo(ObjectInfoRequest),
+    /// `command=bundle-uri`.
+    BundleUri(ClientFacts),
 }
 
 /// Reads a request of protocol v0 or v1 to the end of its haves.
@@ -299,6 +308,8 @@ pub fn parse_v2(input: &mut dyn Read, limits: &RequestLimits) -> Result<V2Reques
             command = Some(match name {
                 b"ls-refs" => Command::LsRefs,
                 b"fetch" => Command::Fetch,
+                b"object-info" => Command::ObjectInfo,
+                b"bundle-uri" => Command::BundleUri,
                 other => return bad(format!("invalid command '{}'", quotable(other))),
             });
         } else {
@@ -312,6 +323,13 @@ pub fn parse_v2(input: &mut dyn Read, limits: &RequestLimits) -> Result<V2Reques
             let request = parse_fetch(&mut reader, has_arguments, client, limits)?;
             Ok(V2Request::Fetch(Box::new(request)))
         }
+        Some(Command::ObjectInfo) => {
+            object_info::parse(&mut reader, has_arguments, client, limits).map(V2Request::ObjectInfo)
+        }
+        Some(Command::BundleUri) => match next_argument(&mut reader, has_arguments)? {
+            None => Ok(V2Request::BundleUri(client)),
+            Some(line) => bad(format!("bundle-uri: unexpected argument: '{}'", quotable(line))),
+        },
     }
 }
 
@@ -319,6 +337,8 @@ pub fn parse_v2(input: &mut dyn Read, limits: &RequestLimits) -> Result<V2Reques
 enum Command {
     LsRefs,
     Fetch,
+    ObjectInfo,
+    BundleUri,
 }
 
 fn parse_capability(line: &[u8], client: &mut ClientFacts) -> Result<(), RequestError> {
@@ -337,7 +357,10 @@ fn parse_capability(line: &[u8], client: &mut ClientFacts) -> Result<(), Request
 }
 
 /// The next argument of a v2 command, or `None` at its flush.
-fn next_argument<R: Read>(reader: &mut PktReader<R>, has_arguments: bool) -> Result<Option<&[u8]>, RequestError> {
+pub(super) fn next_argument<R: Read>(
+    reader: &mut PktReader<R>,
+    has_arguments: bool,
+) -> Result<Option<&[u8]>, RequestError> {
     if !has_arguments {
         return Ok(None);
     }
@@ -417,6 +440,8 @@ fn parse_fetch<R: Read>(
                     request.want_refs.push(name.into());
                 } else if let Some(filter) = line.strip_prefix(b"filter ") {
                     set_filter(&mut request, filter, limits)?;
+                } else if let Some(protocols) = line.strip_prefix(b"packfile-uris ") {
+                    set_uri_protocols(&mut request, protocols)?;
                 } else if !shallow_line(line, &mut request, limits)? {
                     return bad(format!("unexpected line: '{}'", quotable(line)));
                 }
@@ -506,6 +531,24 @@ fn set_filter(request: &mut FetchRequest, filter: &[u8], limits: &RequestLimits)
     match std::str::from_utf8(filter) {
         Ok(filter) => request.filter = Some(filter.to_owned()),
         Err(_) => return bad(format!("invalid filter-spec '{}'", quotable(filter))),
+    }
+    Ok(())
+}
+
+/// Takes `packfile-uris http,https`.
+fn set_uri_protocols(request: &mut FetchRequest, protocols: &[u8]) -> Result<(), RequestError> {
+    if !request.uri_protocols.is_empty() {
+        return bad("multiple packfile-uris lines forbidden");
+    }
+    let names = protocols.split(|byte| *byte == b',');
+    for name in names {
+        if request.uri_protocols.len() >= MAX_URI_PROTOCOLS {
+            return Err(RequestError::TooMany {
+                line: "packfile-uris",
+                limit: MAX_URI_PROTOCOLS,
+            });
+        }
+        request.uri_protocols.push(quotable(name));
     }
     Ok(())
 }

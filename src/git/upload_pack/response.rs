@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use super::UploadError;
 use crate::git::emit::PackStats;
 use crate::git::pkt_line::{Band, KEEP_ALIVE, Sideband, printable, write_band};
-use crate::git::plan::{self, PackRequest};
+use crate::git::plan::{self, PackPlan, PackRequest};
 use crate::git::snapshot::Snapshot;
-use crate::git::work::{Stopped, Work};
+use crate::git::walk::WalkError;
+use crate::git::work::{Stopped, Tick, Work};
 
 /// How often the person hears that the server is still looking.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -149,6 +150,28 @@ pub fn send_pack(
     work: &Work,
     out: &mut dyn Write,
 ) -> Result<PackStats, UploadError> {
+    send(|tick| plan::plan(snapshot, request, tick), answer, work, out)
+}
+
+/// Sends a pack that is planned already; else like [`send_pack`].
+///
+/// # Errors
+/// [`UploadError`], for the log.
+pub fn send_planned(
+    plan: PackPlan<'_>,
+    answer: PackAnswer,
+    work: &Work,
+    out: &mut dyn Write,
+) -> Result<PackStats, UploadError> {
+    send(|_| Ok(plan), answer, work, out)
+}
+
+fn send<'s>(
+    plan: impl FnOnce(Tick<'_>) -> Result<PackPlan<'s>, WalkError>,
+    answer: PackAnswer,
+    work: &Work,
+    out: &mut dyn Write,
+) -> Result<PackStats, UploadError> {
     let now = Instant::now();
     let stream = RefCell::new(PackStream {
         out,
@@ -160,7 +183,7 @@ pub fn send_pack(
         started: now,
         last_progress: now,
     });
-    let sent = plan_and_write(snapshot, request, work, &stream);
+    let sent = plan_and_write(plan, work, &stream);
     let mut stream = stream.into_inner();
     match sent {
         Ok(stats) => {
@@ -177,9 +200,8 @@ pub fn send_pack(
     }
 }
 
-fn plan_and_write(
-    snapshot: &Snapshot,
-    request: &PackRequest,
+fn plan_and_write<'s>(
+    plan: impl FnOnce(Tick<'_>) -> Result<PackPlan<'s>, WalkError>,
     work: &Work,
     stream: &RefCell<PackStream<'_>>,
 ) -> Result<PackStats, UploadError> {
@@ -189,7 +211,7 @@ fn plan_and_write(
         stream.searching().map_err(Stopped::Output)?;
         stream.keep_alive().map_err(Stopped::Output)
     };
-    let planned = plan::plan(snapshot, request, &mut searching)?;
+    let planned = plan(&mut searching)?;
     stream
         .borrow_mut()
         .progress(&format!("Enumerating objects: {}, done.\n", planned.object_count()))?;

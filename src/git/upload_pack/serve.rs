@@ -7,19 +7,23 @@ use std::time::Duration;
 use gix::ObjectId;
 
 use super::history::History;
+use super::object_info::{self, ObjectInfoRequest};
 use super::request::{
-    FetchRequest, HavesEnd, INFINITE_DEPTH, LsRefsRequest, RequestLimits, V2Request, parse_v0, parse_v2,
+    ClientFacts, FetchRequest, HavesEnd, INFINITE_DEPTH, LsRefsRequest, RequestLimits, V2Request, parse_v0, parse_v2,
 };
-use super::response::{PackAnswer, send_pack};
+use super::response::{PackAnswer, send_pack, send_planned};
 use super::wants::{Access, WantedRef};
-use super::{Asked, Protocol, UploadError, UploadOptions, UploadStats};
-use crate::git::advertise::{HexId, allows_filter, object_format};
+use super::{Asked, Protocol, UploadError, UploadOptions, UploadStats, bundles};
+use crate::git::advertise::{
+    HexId, allows_filter, allows_reachable_wants, object_format, offers_bundle_uri, offers_object_info,
+};
 use crate::git::emit::PackStats;
 use crate::git::filter::Filter;
 use crate::git::ls_refs;
 use crate::git::negotiate::{Ack, AckSuffix, Common, Have};
 use crate::git::pkt_line::{PktWriter, quotable};
-use crate::git::plan::PackRequest;
+use crate::git::plan::{self, PackPlan, PackRequest};
+use crate::git::repo_config::PackfileUri;
 use crate::git::shallow::{Boundary, BoundaryRequest, boundary};
 use crate::git::snapshot::{Repository, Snapshot};
 
@@ -55,6 +59,8 @@ pub fn serve(
             Ok(V2Request::Empty) => Ok(()),
             Ok(V2Request::LsRefs(request)) => exchange.ls_refs(request),
             Ok(V2Request::Fetch(request)) => exchange.fetch_v2(*request),
+            Ok(V2Request::ObjectInfo(request)) => exchange.object_info(&request),
+            Ok(V2Request::BundleUri(client)) => exchange.bundle_uri(client),
             Err(error) => Err(error.into()),
         },
     };
@@ -92,6 +98,34 @@ impl<'e> Exchange<'e, '_> {
         check_object_format(&snapshot, request.client.object_format.as_deref())?;
         self.stats.refs = ls_refs::write(&snapshot, &request, &mut self.out)?;
         Ok(())
+    }
+
+    fn object_info(&mut self, request: &ObjectInfoRequest) -> Result<(), UploadError> {
+        self.stats.asked = Asked::ObjectInfo;
+        self.stats.client = request.client.clone();
+        self.stats.wants = request.ids.len();
+        let options = self.options;
+        let mut access = Access::new(self.repository, options)?;
+        if !offers_object_info(&access.snapshot, options.limits) {
+            return refuse("invalid command 'object-info'");
+        }
+        check_object_format(&access.snapshot, request.client.object_format.as_deref())?;
+        let is_reach_enough = allows_reachable_wants(&access.snapshot, options.limits);
+        let mut check = || options.work.check();
+        let unknown = access.unknown(self.repository, &request.ids, is_reach_enough, &mut check)?;
+        let is_known = |id: &ObjectId| !unknown.contains(id);
+        object_info::write(&access.snapshot, request, is_known, &mut self.out, &mut check)
+    }
+
+    fn bundle_uri(&mut self, client: ClientFacts) -> Result<(), UploadError> {
+        self.stats.asked = Asked::Bundles;
+        let snapshot = self.repository.snapshot()?;
+        if !offers_bundle_uri(&snapshot, self.options.limits) {
+            return refuse("invalid command 'bundle-uri'");
+        }
+        check_object_format(&snapshot, client.object_format.as_deref())?;
+        self.stats.client = client;
+        bundles::write(self.repository, self.options, &mut self.out)
     }
 
     fn fetch_v2(&mut self, mut request: FetchRequest) -> Result<(), UploadError> {
@@ -143,7 +177,6 @@ impl<'e> Exchange<'e, '_> {
             self.out.delim()?;
         }
         self.write_wanted_refs(&wanted_refs)?;
-        self.out.line(&[b"packfile\n"])?;
         self.stats.pack = Some(self.write_pack(&snapshot, request, filter, boundary, &haves)?);
         Ok(())
     }
@@ -363,9 +396,46 @@ impl<'e> Exchange<'e, '_> {
             shows_progress: !request.no_progress,
             keep_alive: (keep_alive_secs > 0).then(|| Duration::from_secs(keep_alive_secs)),
         };
+        let is_elsewhere = |uri: &&PackfileUri| uri.is_reached_by(&request.uri_protocols);
+        let elsewhere: Vec<&PackfileUri> = snapshot.config.packfile_uris.iter().filter(is_elsewhere).collect();
+        let work = self.options.work;
+        // What lies elsewhere must be known before the pack begins.
+        let planned = match elsewhere.is_empty() {
+            true => None,
+            false => Some(self.plan_without(&elsewhere, plan::plan(snapshot, &asked, &mut || work.check())?)?),
+        };
+        if self.options.protocol == Protocol::V2 {
+            self.out.line(&[b"packfile\n"])?;
+        }
         self.out.flush_out()?;
         self.has_pack_begun = true;
-        send_pack(snapshot, &asked, answer, self.options.work, self.out.inner())
+        match planned {
+            None => send_pack(snapshot, &asked, answer, work, self.out.inner()),
+            Some(plan) => send_planned(plan, answer, work, self.out.inner()),
+        }
+    }
+
+    /// Tells where those wanted objects are that lie elsewhere, and leaves them out.
+    fn plan_without<'s>(
+        &mut self,
+        elsewhere: &[&PackfileUri],
+        mut plan: PackPlan<'s>,
+    ) -> Result<PackPlan<'s>, UploadError> {
+        let sent: Vec<&PackfileUri> = elsewhere
+            .iter()
+            .copied()
+            .filter(|uri| plan.sends(&uri.object))
+            .collect();
+        if sent.is_empty() {
+            return Ok(plan);
+        }
+        self.out.line(&[b"packfile-uris\n"])?;
+        for PackfileUri { pack_hash, uri, .. } in &sent {
+            self.out.line(&[pack_hash.as_bytes(), b" ", uri.as_bytes(), b"\n"])?;
+        }
+        self.out.delim()?;
+        plan.leave_out(&sent.iter().map(|uri| uri.object).collect::<Vec<_>>());
+        Ok(plan)
     }
 }
 

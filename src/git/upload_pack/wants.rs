@@ -58,9 +58,6 @@ impl<'a> Access<'a> {
 
     /// Checks that every wanted object is here and may be had.
     ///
-    /// An object that is not here may have come by another way a moment ago, so the repository is
-    /// looked at once more before that is an error.
-    ///
     /// # Errors
     /// [`UploadError::Refused`] with the words that clients match on, naming the first such id.
     pub fn check_wants(
@@ -69,19 +66,39 @@ impl<'a> Access<'a> {
         wants: &[ObjectId],
         tick: Tick<'_>,
     ) -> Result<(), UploadError> {
-        if wants.iter().any(|id| !self.snapshot.objects.contains(id)) {
-            self.snapshot = repository.reload()?;
-            if let Some(id) = wants.iter().find(|id| !self.snapshot.objects.contains(id)) {
-                return Err(not_our_ref(id));
-            }
-        }
-        let mut open: HashSet<ObjectId> = wants.iter().copied().collect();
-        self.remove_tips(&mut open);
-        // In the order they were asked, so that the answer does not depend on hashing.
-        let ordered = |open: &HashSet<ObjectId>| -> Vec<ObjectId> {
-            wants.iter().filter(|id| open.contains(*id)).copied().collect()
-        };
         let is_reach_enough = allows_reachable_wants(&self.snapshot, self.options.limits);
+        let unknown = self.unknown(repository, wants, is_reach_enough, tick)?;
+        // The first of those asked for, so that the answer does not depend on hashing.
+        match wants.iter().find(|id| unknown.contains(*id)) {
+            None => Ok(()),
+            Some(id) => Err(not_our_ref(id)),
+        }
+    }
+
+    /// Which of these objects the client may not have: those that are not here, and those that no
+    /// visible ref names, nor, if `is_reach_enough`, reaches.
+    ///
+    /// An object that is not here may have come by another way a moment ago, so the repository is
+    /// looked at once more before it counts as unknown.
+    ///
+    /// # Errors
+    /// [`UploadError`] if history cannot be walked.
+    pub fn unknown(
+        &mut self,
+        repository: &Repository,
+        ids: &[ObjectId],
+        is_reach_enough: bool,
+        tick: Tick<'_>,
+    ) -> Result<HashSet<ObjectId>, UploadError> {
+        if ids.iter().any(|id| !self.snapshot.objects.contains(id)) {
+            self.snapshot = repository.reload()?;
+        }
+        let (mut open, absent): (HashSet<ObjectId>, HashSet<ObjectId>) =
+            ids.iter().partition(|id| self.snapshot.objects.contains(id));
+        self.remove_tips(&mut open);
+        let ordered = |open: &HashSet<ObjectId>| -> Vec<ObjectId> {
+            ids.iter().filter(|id| open.contains(*id)).copied().collect()
+        };
         if !open.is_empty() && is_reach_enough {
             if !self.snapshot.knows_reachable_commits() {
                 nearby::remove_recent_commits(&self.snapshot, &mut open, tick)?;
@@ -105,10 +122,8 @@ impl<'a> Access<'a> {
             let reached = self.snapshot.reachable(&asked, self.grace_tips(), tick)?;
             retain_unreached(&mut open, &asked, &reached);
         }
-        match ordered(&open).first() {
-            None => Ok(()),
-            Some(id) => Err(not_our_ref(id)),
-        }
+        open.extend(absent);
+        Ok(open)
     }
 
     /// The refs of `want-ref` lines.

@@ -141,7 +141,7 @@ impl PushGate for Gate<'_> {
             token: self.by.token.as_ref().map(|token| token.id),
             address: self.address.clone(),
             atomic,
-            options: std::mem::take(&mut self.options),
+            options: self.options.clone(),
         };
         let begun = self
             .handle
@@ -182,6 +182,9 @@ impl PushGate for Gate<'_> {
         if !moved.is_empty() {
             self.inner.made.keep(self.repo.id);
             lines = self.about_repository();
+            // Told once, also where a hook took a part of the push.
+            self.is_made = false;
+            self.repo.renamed_from = None;
             lines.extend(consequences::run(&Pushed {
                 id,
                 repo: self.repo.id,

@@ -9,9 +9,10 @@ use crate::db::{By, RepoRow};
 use crate::git::ref_transaction::set_head;
 use crate::git::refs::Head;
 use crate::git::snapshot::Repository;
-use crate::git::{check, repack};
+use crate::git::{bundle, check, repack};
 use crate::names::RepoAddress;
 
+pub use crate::git::bundle::MadeBundle;
 pub use crate::git::check::CheckReport;
 pub use crate::git::repack::RepackReport;
 
@@ -91,6 +92,20 @@ impl Repos {
         let repo = self.find(address).await?;
         self.read(&repo, |repository| {
             repack::repack(repository, &mut || Ok(())).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    /// Makes a bundle of what fetches may see, unless the newest one is still right; `None` if no bundle
+    /// can be made of that.
+    ///
+    /// # Errors
+    /// [`RepoError::NoRepo`]; [`RepoError::Unreadable`] if it cannot be done.
+    pub async fn bundle(&self, address: &RepoAddress) -> Result<Option<MadeBundle>, RepoError> {
+        let repo = self.find(address).await?;
+        self.read(&repo, |repository| {
+            let folder = bundle::folder(repository.path());
+            bundle::make(repository, &folder, &mut || Ok(())).map_err(|error| error.to_string())
         })
         .await
     }

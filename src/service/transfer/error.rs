@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::pool::{Full, RETRY_AFTER_SECS};
+use crate::git::bundle::BundleError;
 use crate::git::receive_pack::ReceiveError;
 use crate::git::snapshot::OpenError;
 use crate::git::upload_pack::UploadError;
@@ -75,6 +76,12 @@ pub enum TransferError {
     /// A push failed.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    /// There is no such bundle for this caller.
+    #[error("There is no such bundle here. Clone without it; git does so by itself.")]
+    NoBundle,
+    /// A bundle cannot be read.
+    #[error("a bundle cannot be read")]
+    Bundle(#[source] BundleError),
     /// The answer could not be sent.
     #[error("the answer could not be sent")]
     Answer(#[source] io::Error),
@@ -87,7 +94,7 @@ impl TransferError {
     /// Whether the server is to blame, not the client or the line to it.
     pub(super) fn is_ours(&self) -> bool {
         match self {
-            Self::Spool(_) | Self::Open { .. } | Self::Crashed => true,
+            Self::Spool(_) | Self::Open { .. } | Self::Bundle(_) | Self::Crashed => true,
             Self::Upload(error) => matches!(
                 error,
                 UploadError::Open(_) | UploadError::Store(_) | UploadError::Walk(WalkError::Store(_))
@@ -100,6 +107,7 @@ impl TransferError {
             | Self::SwitchedOff(_)
             | Self::Body(_)
             | Self::Gone { .. }
+            | Self::NoBundle
             | Self::Answer(_) => false,
         }
     }
