@@ -64,9 +64,23 @@ impl App {
     ///
     /// # Errors
     /// [`OpenError`]; its sentences name what to do.
-    pub async fn open(mut settings: Settings, data: DataFolder) -> Result<Self, OpenError> {
-        settings.server.public_url = settings.server.base_url(settings.server.listen);
+    pub async fn open(settings: Settings, data: DataFolder) -> Result<Self, OpenError> {
         let db = Db::open(&data.database(), Clock::system()).await?;
+        Self::with_db(settings, data, db)
+    }
+
+    /// Like [`App::open`], for a command: it does not upgrade the database while an older server is
+    /// using it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; its sentences name what to do.
+    pub async fn open_beside(settings: Settings, data: DataFolder) -> Result<Self, OpenError> {
+        let db = Db::open_beside(&data.database(), Clock::system(), &|| data.is_served()).await?;
+        Self::with_db(settings, data, db)
+    }
+
+    fn with_db(mut settings: Settings, data: DataFolder, db: Db) -> Result<Self, OpenError> {
+        settings.server.public_url = settings.server.base_url(settings.server.listen);
         let signing_key = data.secret(SIGNING_KEY)?;
         let nonce_seed = match settings.git.push_certificates {
             true => Some(data.secret(NONCE_SEED)?.to_vec()),
@@ -75,11 +89,13 @@ impl App {
         let repos_dir = data.repos();
         let config = Arc::new(settings);
         let settings = &*config;
-        let repos = Repos::new(db.clone(), &repos_dir, &settings.repo);
+        let repos = Repos::new(db.clone(), &repos_dir, &settings.repo).with_limits(&settings.git);
+        let access = Access::new(db.clone(), repos_dir, &settings.server.public_url, &settings.repo);
         let transfer = Transfer::new(config.clone(), &data.tmp());
         let pushes = Pushes::new(
             config.clone(),
             db.clone(),
+            access.clone(),
             transfer.clone(),
             repos.clone(),
             &data.cache(),
@@ -91,7 +107,7 @@ impl App {
             repos,
             members: Members::new(db.clone()),
             protection: Protection::new(db.clone()),
-            access: Access::new(db.clone(), repos_dir, &settings.server.public_url, &settings.repo),
+            access,
             links: Links::new(&signing_key, db.clock().clone()),
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,

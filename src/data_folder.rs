@@ -119,6 +119,16 @@ impl ServingLock {
         self.write(&format!("{}\n{address}\n", std::process::id()))
     }
 
+    /// Takes back the address, and lets go of the lock only when the process ends.
+    ///
+    /// # Errors
+    /// Whatever the operating system refuses.
+    pub fn keep_until_exit(mut self) -> io::Result<()> {
+        let taken_back = self.write(&format!("{}\n", std::process::id()));
+        std::mem::forget(self);
+        taken_back
+    }
+
     fn write(&mut self, text: &str) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -237,6 +247,26 @@ impl DataFolder {
         lock.write(&format!("{}\n", std::process::id()))
             .map_err(failed("writing", &path))?;
         Ok(lock)
+    }
+
+    /// Whether a process serves this folder right now.
+    ///
+    /// Asks for the lock for a moment, which a server that starts in the very same moment would take
+    /// for another server: so only ask when it matters.
+    pub fn is_served(&self) -> bool {
+        let Ok(file) = File::open(self.path.join(LOCK_FILE)) else {
+            return false;
+        };
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Bytes that are free for this user on the file system of the folder.
+    ///
+    /// # Errors
+    /// Whatever the operating system says.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&*self.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     /// Where the process that serves this folder, or the last one that was killed, can be reached.
@@ -500,9 +530,27 @@ mod tests {
 
         assert_eq!(data.announced_address().as_deref(), Some("http://127.0.0.1:1"));
 
+        assert!(data.is_served());
+
         drop(lock);
         assert_eq!(data.announced_address(), None);
+        assert!(!data.is_served());
         data.lock_for_serving().expect("free again");
+    }
+
+    #[test]
+    fn a_lock_that_is_kept_until_the_end_tells_no_address_any_more() {
+        let root = tempfile::tempdir().expect("a folder");
+        let data = DataFolder::create(root.path()).expect("created");
+        let mut lock = data.lock_for_serving().expect("nobody has it");
+        lock.announce("http://127.0.0.1:1").expect("told");
+
+        lock.keep_until_exit().expect("kept");
+
+        assert_eq!(data.announced_address(), None);
+        assert!(data.is_served());
+        let refusal = data.lock_for_serving().expect_err("taken");
+        assert!(refusal.to_string().contains("served by process"), "{refusal}");
     }
 
     #[test]

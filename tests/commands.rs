@@ -1,6 +1,6 @@
 //! The commands, as an administrator types them, judged by what the program prints and returns.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -257,6 +257,26 @@ fn a_repository_that_exists_is_imported_whole_and_an_adopted_one_moves() {
 }
 
 #[test]
+fn an_import_obeys_the_limits_of_the_settings() {
+    let auxin = Auxin::with_people(&["anna"]);
+    let work = auxin.folder.path().join("work");
+    std::fs::create_dir(&work).expect("a folder");
+    git(&work, &["init", "-q", "-b", "main"]);
+    std::fs::write(work.join("take.wav"), "la".repeat(1000)).expect("a file");
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "-qm", "First take"]);
+
+    let import = ["repo", "import", "anna/song", "work"];
+    let refused = auxin.run(&import, "", &[("AUXIN_GIT__MAX_OBJECT_BYTES", "1999")]);
+
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(said.contains("1999"), "{said}");
+    assert!(auxin.refused(&["repo", "show", "anna/song"]).contains("no repository"));
+    auxin.ok(&import);
+}
+
+#[test]
 fn damage_is_found_and_told_by_the_exit_code() {
     let auxin = Auxin::with_people(&["anna"]);
     let work = auxin.folder.path().join("work");
@@ -277,15 +297,24 @@ fn damage_is_found_and_told_by_the_exit_code() {
         .map(|entry| entry.expect("an entry").path())
         .find(|path| path.extension().is_some_and(|ending| ending == "pack"))
         .expect("one pack");
-    let mut bytes = std::fs::read(&pack).expect("read");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x55;
+    let bytes = std::fs::read(&pack).expect("read");
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 0x55;
     std::fs::remove_file(&pack).expect("packs are read-only");
-    std::fs::write(&pack, bytes).expect("written");
+    std::fs::write(&pack, damaged).expect("written");
 
     let out = auxin.run(&["repo", "fsck", "anna/song"], "", &[]);
-
     assert_eq!(out.status.code(), Some(1), "{out:?}");
+
+    // Something to do, and half of what it takes to do it.
+    std::fs::write(&pack, &bytes).expect("written");
+    std::fs::write(work.join("Song.txt"), "la la").expect("a file");
+    git(&work, &["commit", "-qam", "Second take"]);
+    git(&work, &["push", "-q", &repo, "main"]);
+    std::fs::write(&pack, &bytes[..40]).expect("written");
+    let out = auxin.run(&["repo", "repack", "anna/song"], "", &[]);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(!out.stderr.is_empty(), "{out:?}");
 }
 
 #[test]
@@ -343,6 +372,7 @@ fn a_wrong_setting_stops_every_command_but_the_one_that_shows_how_it_is_done() {
     let list = auxin.run(&["user", "list"], "", &env);
     let check = auxin.run(&["config", "check", "--json"], "", &env);
     let template = auxin.run(&["config", "template"], "", &env);
+    let in_json = auxin.run(&["config", "template", "--json"], "", &env);
 
     assert_eq!(list.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&list.stderr).contains("AUXIN_LOG__LEVEL: log.level:"));
@@ -350,6 +380,8 @@ fn a_wrong_setting_stops_every_command_but_the_one_that_shows_how_it_is_done() {
     let found: Value = serde_json::from_slice(&check.stdout).expect("JSON");
     assert_eq!(found["mistakes"][0]["key"], "log.level");
     assert!(template.status.success());
+    let in_json: Value = serde_json::from_slice(&in_json.stdout).expect("JSON");
+    assert_eq!(in_json["template"], String::from_utf8_lossy(&template.stdout).as_ref());
 }
 
 #[test]
@@ -377,6 +409,16 @@ fn a_certificate_that_cannot_be_used_stops_a_start_before_it_promises_anything()
             assert!(said.contains(wrong) && said.contains("tls_cert_file"), "{said}");
             assert!(!data.exists(), "{command:?} {cert} left a data folder");
         }
+        let in_json = auxin.run(&["config", "check", "--json"], "", &env);
+        assert_eq!(in_json.status.code(), Some(1), "{in_json:?}");
+        let found: Value = serde_json::from_slice(&in_json.stdout).expect("JSON");
+        assert_eq!(found["mistakes"][0]["key"], "server.tls_cert_file");
+        assert!(
+            found["mistakes"][0]["problem"]
+                .as_str()
+                .is_some_and(|said| said.contains(wrong)),
+            "{found}"
+        );
     }
 }
 
@@ -467,6 +509,38 @@ fn a_password_that_was_made_but_never_shown_is_shown_by_the_next_start_and_never
 
     assert_eq!(second["administrator"]["password"], password);
     assert_eq!(third["administrator"], Value::Null);
+}
+
+#[test]
+fn a_password_that_was_printed_to_nobody_is_shown_by_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut process = Command::new(env!("CARGO_BIN_EXE_auxin"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&data)
+        .env_remove("AUXIN_ADMIN_USER")
+        .env_remove("AUXIN_ADMIN_PASSWORD")
+        .env_remove("AUXIN_ADMIN_PASSWORD_FILE")
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let log = std::io::BufReader::new(process.stderr.take().expect("a pipe"));
+    // Said after the screen: by now the server would have forgotten the password.
+    let is_ready = log
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| line.contains("Listening on"));
+    process.kill().expect("it runs");
+    process.wait().expect("it ends");
+    assert!(is_ready);
+
+    let next = Serving::start(&data).kill();
+
+    assert_eq!(next["administrator"]["name"], "admin");
+    assert!(next["administrator"]["password"].is_string(), "{next}");
 }
 
 #[test]

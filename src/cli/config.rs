@@ -31,6 +31,11 @@ struct Checked {
 }
 
 #[derive(Serialize)]
+struct Template<'a> {
+    template: &'a str,
+}
+
+#[derive(Serialize)]
 struct Mistake {
     /// `FILE:LINE:COLUMN`, the name of a variable, or a flag.
     place: String,
@@ -42,7 +47,9 @@ struct Mistake {
 pub(super) fn run(command: &ConfigCommand, common: &Common, out: &Output) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Template => {
-            out.text(&template())?;
+            // Text either way; in JSON it is a string.
+            let template = template();
+            out.say(template.trim_end_matches('\n'), &Template { template: &template })?;
             Ok(ExitCode::SUCCESS)
         }
         ConfigCommand::Check => check(common, out),
@@ -54,7 +61,24 @@ fn check(common: &Common, out: &Output) -> anyhow::Result<ExitCode> {
     match settings(common, &[]) {
         Ok(settings) => {
             // A certificate that cannot be used would stop the server; better to hear it now.
-            http::check_certificate(&settings.server)?;
+            match http::check_certificate(&settings.server) {
+                Err(error) if common.json => {
+                    let mistake = Mistake {
+                        place: file.display().to_string(),
+                        key: "server.tls_cert_file".into(),
+                        problem: error.to_string(),
+                        hint: "a certificate and its key in files that can be read (PEM)".into(),
+                    };
+                    let checked = Checked {
+                        ok: false,
+                        file,
+                        mistakes: vec![mistake],
+                    };
+                    out.say("", &checked)?;
+                    return Ok(ExitCode::FAILURE);
+                }
+                checked => checked?,
+            }
             let sentence = if file.exists() {
                 format!("The settings in {} are fine.", file.display())
             } else {

@@ -82,7 +82,7 @@ fn beside(cli: &Cli, command: impl AsyncFnOnce(&App) -> anyhow::Result<ExitCode>
         settings.server.public_url = address;
     }
     runtime()?.block_on(async {
-        let app = App::open(settings, data).await?;
+        let app = App::open_beside(settings, data).await?;
         let outcome = command(&app).await;
         app.close().await;
         outcome

@@ -58,18 +58,35 @@ impl Output {
     }
 
     fn value(&self, value: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-        self.text(&format!("{text}\n"))
+        self.text(&format!("{}\n", json(value)?))
     }
 
     /// Text as it is. A reader that has seen enough (`| head`) is no mistake.
     pub fn text(&self, text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match write(text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
     }
+
+    /// Like [`Output::say`], for what is said once: here it is an error if nobody reads it.
+    pub fn say_once(&self, sentence: &str, value: &impl Serialize) -> io::Result<()> {
+        if self.json {
+            write(&format!("{}\n", json(value)?))
+        } else {
+            write(&format!("{sentence}\n"))
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> io::Result<String> {
+    serde_json::to_string_pretty(value).map_err(io::Error::other)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// `1 pack`, `2 packs`.

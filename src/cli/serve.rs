@@ -1,6 +1,7 @@
 //! `auxin serve`: the server, from its settings to its end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -12,11 +13,14 @@ use super::output::Output;
 use super::{config, first_start, screen};
 use crate::app::App;
 use crate::config::{FlagValue, Settings, template};
-use crate::data_folder::{DEFAULT_DATA_FOLDER, DataFolder};
+use crate::data_folder::{DEFAULT_DATA_FOLDER, DataFolder, ServingLock};
 use crate::http;
 
 /// Exit code after a second signal, as shells count: 128 and the number of SIGINT.
 const EXIT_CUT_SHORT: i32 = 130;
+/// How long threads may still run that nobody waits for any more, such as that of a hook which
+/// does not end. Then the process ends, which is as safe for the data as pulling the plug.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) fn run(serve: &Serve, common: &Common, out: &Output) -> anyhow::Result<ExitCode> {
     let flags: Vec<_> = serve
@@ -30,11 +34,24 @@ pub(super) fn run(serve: &Serve, common: &Common, out: &Output) -> anyhow::Resul
         .collect();
     let settings = config::settings(common, &flags)?;
     crate::telemetry::init(&settings.log);
-    super::runtime()?.block_on(start(settings, common, out))?;
-    Ok(ExitCode::SUCCESS)
+    let runtime = super::runtime()?;
+    let mut lock = None;
+    let outcome = runtime.block_on(start(settings, common, out, &mut lock));
+    runtime.shutdown_timeout(LAST_WAIT);
+    if let Some(lock) = lock {
+        // What a thread still writes, the next server must not find in the middle.
+        lock.keep_until_exit()?;
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn start(mut settings: Settings, common: &Common, out: &Output) -> anyhow::Result<()> {
+/// `lock` is where the right to serve the folder is left; it has to outlive all threads.
+async fn start(
+    mut settings: Settings,
+    common: &Common,
+    out: &Output,
+    lock: &mut Option<ServingLock>,
+) -> anyhow::Result<()> {
     // What may be wrong in the environment is found before anything is made or promised.
     let wished = first_start::Wished::from_environment();
     // A server that was started before does not mind that the file with the password is gone by now.
@@ -42,7 +59,7 @@ async fn start(mut settings: Settings, common: &Common, out: &Output) -> anyhow:
     let wished = if was_started { wished } else { Ok(wished?) };
     http::check_certificate(&settings.server)?;
     let data = DataFolder::create(&common.data)?;
-    let mut serving = data.lock_for_serving()?;
+    let serving = lock.insert(data.lock_for_serving()?);
     let listen = settings.server.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("Nothing can listen on {listen}. Choose another address with --listen, or stop the program that has it")
@@ -64,11 +81,15 @@ async fn start(mut settings: Settings, common: &Common, out: &Output) -> anyhow:
     // Whoever has read the screen may end the server at once, and in good order.
     let shutdown = CancellationToken::new();
     stop_on_signals(shutdown.clone())?;
-    out.say(
+    let shown = out.say_once(
         screen::ready(&address, &data, &named_data, administrator.as_ref()).trim_end_matches('\n'),
         &screen::Ready::new(&address, &data, administrator.as_ref()),
-    )?;
-    first_start::shown(&data)?;
+    );
+    match shown {
+        Ok(()) => first_start::shown(&data)?,
+        // A server whose output nobody reads serves all the same.
+        Err(error) => tracing::warn!(%error, "The first screen could not be shown; the next start shows it"),
+    }
     // Where it really listens: behind a proxy the address above is another one.
     tracing::info!(listen = %bound, "Listening on {bound}");
 

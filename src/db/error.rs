@@ -26,6 +26,15 @@ pub enum DbError {
         /// The highest version that this program knows.
         known: i64,
     },
+    /// The file is older than this program, and somebody else is using it as it is.
+    #[error(
+        "the database {} is of an older version, and a server of that version is using it: stop that \
+         server, start this program as the server, then try again", path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be opened.
     #[error("the database {} cannot be opened: {cause}", path.display())]
     Open {

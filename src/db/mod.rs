@@ -76,11 +76,29 @@ impl Db {
     /// - [`DbError::Newer`]: a later version of the program has used this file; nothing is touched.
     /// - [`DbError::Open`], [`DbError::Upgrade`]: the sentence names file and cause.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self, DbError> {
-        Self::open_with(path, clock, open::migrations()).await
+        Self::open_with(path, clock, open::migrations(), &|| false).await
     }
 
-    async fn open_with(path: &Path, clock: Clock, migrations: Vec<sqlx::migrate::Migration>) -> Result<Self, DbError> {
-        let (connection, instance_id) = open::prepare(path, &clock, migrations).await?;
+    /// Like [`Db::open`], but does not touch a file of an older version while `is_in_use` says that
+    /// somebody who may know no other version is using it.
+    ///
+    /// # Errors
+    /// [`DbError::Older`] then, and those of [`Db::open`].
+    pub async fn open_beside(
+        path: &Path,
+        clock: Clock,
+        is_in_use: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<Self, DbError> {
+        Self::open_with(path, clock, open::migrations(), is_in_use).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        clock: Clock,
+        migrations: Vec<sqlx::migrate::Migration>,
+        is_in_use: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<Self, DbError> {
+        let (connection, instance_id) = open::prepare(path, &clock, migrations, is_in_use).await?;
         let writer = Writer::start(connection, open::write_options(path), clock.clone());
         let reads = sqlx::sqlite::SqlitePoolOptions::new()
             .max_connections(READ_CONNECTIONS)

@@ -74,6 +74,7 @@ pub(super) async fn prepare(
     path: &Path,
     clock: &Clock,
     migrations: Vec<Migration>,
+    is_in_use: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<(SqliteConnection, String), DbError> {
     let failed_to_open = |cause: io::Error| DbError::Open {
         path: path.to_owned(),
@@ -86,7 +87,10 @@ pub(super) async fn prepare(
         cause: Arc::new(error),
     })?;
 
-    if pending(&mut conn, path, &migrations).await?.is_some() {
+    if let Some(upgrade) = pending(&mut conn, path, &migrations).await? {
+        if upgrade.from > 0 && is_in_use() {
+            return Err(DbError::Older { path: path.to_owned() });
+        }
         // Two processes that start at once: one upgrades, the other waits and finds nothing to do.
         let lock = sibling(path, ".upgrade-lock");
         let guard = blocking(move || {

@@ -254,6 +254,26 @@ impl Db {
             .collect()
     }
 
+    /// Whether a closed push, or a change on disk that was noticed, left a branch in `repo` that
+    /// nobody deleted since.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn has_known_branch(&self, repo: RepoId) -> Result<bool, DbError> {
+        let mut conn = self.read().await?;
+        // '0' is what follows '/' in the order of bytes.
+        let row = sqlx::query(
+            "SELECT 1 FROM known_refs
+             WHERE repo_id = $1 AND name >= $2 AND name < $3 AND id IS NOT NULL LIMIT 1",
+        )
+        .bind(repo.as_bytes().as_slice())
+        .bind(b"refs/heads/".as_slice())
+        .bind(b"refs/heads0".as_slice())
+        .fetch_optional(&mut *conn)
+        .await?;
+        Ok(row.is_some())
+    }
+
     /// Deleted repositories whose push rows are not all removed yet, as after a stop in between.
     ///
     /// # Errors

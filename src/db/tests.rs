@@ -29,7 +29,7 @@ fn current() -> i64 {
 
 async fn open_at(path: &Path, version: i64) -> Result<Db, DbError> {
     let (clock, _) = Clock::manual(version * US_PER_SEC);
-    Db::open_with(path, clock, migrations_up_to(version)).await
+    Db::open_with(path, clock, migrations_up_to(version), &|| false).await
 }
 
 fn copies(folder: &Path) -> Vec<PathBuf> {
@@ -62,6 +62,30 @@ async fn a_new_database_is_made_without_a_copy_and_opened_again_without_one() {
 
     assert_eq!(again.instance_id(), id);
     assert!(copies(folder.path()).is_empty());
+}
+
+#[tokio::test]
+async fn a_database_that_an_older_program_is_using_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("auxin.db");
+    let open_beside = async |version: i64, is_in_use: bool| {
+        Db::open_with(&path, Clock::system(), migrations_up_to(version), &|| is_in_use).await
+    };
+    open_beside(current(), true).await.unwrap().close().await;
+
+    let refused = open_beside(current() + 1, true).await;
+
+    let Err(DbError::Older { .. }) = refused else {
+        panic!("it was changed");
+    };
+    assert!(copies(folder.path()).is_empty());
+    // The older program still takes it for its own.
+    open_beside(current(), true).await.unwrap().close().await;
+    open_beside(current() + 1, false).await.unwrap().close().await;
+    assert!(matches!(
+        open_beside(current(), false).await,
+        Err(DbError::Newer { .. })
+    ));
 }
 
 #[cfg(unix)]
@@ -127,7 +151,9 @@ async fn an_upgrade_that_fails_leaves_the_database_as_it_was() {
 
     let mut broken = migrations_up_to(current());
     broken.push(open::migration(current() + 1, "broken", "CREATE TABLE songs (broken"));
-    let error = Db::open_with(&path, Clock::system(), broken).await.unwrap_err();
+    let error = Db::open_with(&path, Clock::system(), broken, &|| false)
+        .await
+        .unwrap_err();
 
     assert!(matches!(error, DbError::Upgrade { .. }), "{error:?}");
     assert!(open_at(&path, current()).await.unwrap().has_users().await.unwrap());

@@ -143,6 +143,19 @@ impl Db {
         row.map(|row| Ok((token(&row)?, super::users::user(&row)?))).transpose()
     }
 
+    /// Whether a token was revoked, or is gone with its owner.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn is_token_revoked(&self, id: TokenId) -> Result<bool, DbError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query("SELECT 1 FROM tokens WHERE id = $1 AND revoked_at_us IS NULL")
+            .bind(id.as_bytes().as_slice())
+            .fetch_optional(&mut *conn)
+            .await?;
+        Ok(row.is_none())
+    }
+
     /// The tokens of one person, or of everybody, oldest first, at most `limit`, with the names of
     /// their owners. Expired and revoked ones too.
     ///

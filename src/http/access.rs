@@ -20,7 +20,7 @@ use super::path::{self, Address};
 use crate::names::RepoAddress;
 use crate::service::fetch::Fetch;
 use crate::service::push::Push;
-use crate::service::sign_in::{Caller, Credentials, SignInError, SignedIn};
+use crate::service::sign_in::{Caller, Credentials, SignedIn};
 use crate::service::transfer::{CallerKey, Protocol};
 use crate::service::{AccessError, Opened, PushTarget, Right, Secret};
 
@@ -142,25 +142,30 @@ fn key(caller: &Caller, facts: &Facts) -> CallerKey {
     }
 }
 
-/// Finds out who asks. With several `Authorization` headers the first that is valid counts.
+/// Finds out who asks. With several `Authorization` headers the first that is valid counts; if none
+/// is, what is wrong with the first is told.
 async fn sign_in(web: &Web, facts: &Facts, headers: &HeaderMap) -> Result<Caller, Problem> {
     let mut refusal = None;
     for credentials in credentials(headers) {
-        let credentials = credentials.map_err(Problem::sign_in)?;
-        match web.app.accounts.sign_in(credentials, facts.client.address).await {
+        let outcome = match credentials {
+            Ok(credentials) => {
+                let signed_in = web.app.accounts.sign_in(credentials, facts.client.address).await;
+                signed_in.map_err(Problem::from)
+            }
+            Err(unreadable) => Err(Problem::sign_in(unreadable)),
+        };
+        match outcome {
             Ok(caller) => {
                 if let Caller::User(user) = &caller {
                     facts.user(&user.name);
                 }
                 return Ok(caller);
             }
-            // Trying on would only make it slower.
-            Err(error @ SignInError::Throttled { .. }) => return Err(error.into()),
-            Err(error) => refusal = refusal.or(Some(error)),
+            Err(problem) => refusal = refusal.or(Some(problem)),
         }
     }
     match refusal {
-        Some(error) => Err(error.into()),
+        Some(problem) => Err(problem),
         None => Ok(Caller::Anonymous),
     }
 }

@@ -12,6 +12,9 @@ use ipnet::IpNet;
 /// Most addresses in a forwarding header that are looked at, from the right.
 const HOPS_MAX: usize = 32;
 
+/// Headers by which a proxy gives itself away, beside all that begin with `x-forwarded-`.
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "via", "x-real-ip", "true-client-ip"];
+
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client {
@@ -20,7 +23,8 @@ pub(super) struct Client {
     /// Whether the client itself reached us over TLS.
     pub(super) secure: bool,
     /// Whether the request was made on this machine: the connection comes from loopback, and no
-    /// forwarding header says that somebody else is behind it.
+    /// header says that it went through a proxy. A proxy on this machine that says nothing at all
+    /// cannot be told from a program on it.
     pub(super) local: bool,
 }
 
@@ -33,11 +37,10 @@ impl Client {
         let mut client = Self {
             address: peer,
             secure: tls,
-            local: peer.is_loopback(),
+            // Whom a proxy speaks for is not known, until one that is trusted says so.
+            local: peer.is_loopback() && !is_proxied(headers),
         };
         if !is_trusted(&peer) {
-            // A proxy that nobody told us about: whom it speaks for is not known.
-            client.local &= forwarded.is_empty();
             return client;
         }
         for hop in forwarded.iter().rev().take(HOPS_MAX) {
@@ -57,6 +60,12 @@ impl Client {
         }
         client
     }
+}
+
+fn is_proxied(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-forwarded-") || PROXY_HEADERS.contains(&name.as_str()))
 }
 
 /// One step of the way a request took.
@@ -198,6 +207,17 @@ mod tests {
         assert!(client("[::1]:4000", &[]).local);
         assert!(!client("127.0.0.1:4000", &[("x-forwarded-for", "203.0.113.9")]).local);
         assert!(!client("[::1]:4000", &[("x-forwarded-for", "127.0.0.1")]).local);
+        for name in [
+            "x-real-ip",
+            "via",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "true-client-ip",
+        ] {
+            // With a trusted proxy and without.
+            assert!(!client("127.0.0.1:4000", &[(name, "127.0.0.1")]).local, "{name}");
+            assert!(!client("[::1]:4000", &[(name, "127.0.0.1")]).local, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! problem. Which status a case has decides what credential helpers do, see the table in
 //! `docs/protocol.md`: 401 makes git forget a password, 403 makes it keep one, and a stranger must
 //! not learn from either that a repository exists.
+//!
+//! Git shows no body of an answer to a POST. What a fetch or a push is refused for there is told in
+//! the protocol, with status 200, by the service.
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};

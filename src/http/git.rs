@@ -131,7 +131,8 @@ async fn fetch(
     Version(protocol): Version,
     Payload(incoming): Payload,
 ) -> Result<Response, Problem> {
-    let answer = web.app.fetches.fetch(reader.fetch(protocol), incoming).await?;
+    let fetched = web.app.fetches.fetch(reader.fetch(protocol), incoming).await;
+    let answer = fetched.or_else(Answer::refused_fetch)?;
     Ok(stream(Service::UploadPack.result(), answer))
 }
 

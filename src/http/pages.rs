@@ -26,7 +26,7 @@ pub(super) async fn home(
     let hint = if web.app.config.repo.create_on_push {
         "A push to a repository that does not exist makes it, in your own space:"
     } else {
-        "Make a repository with `auxin repo create NAME/song`, then push to it:"
+        "Ask the administrator for a repository (`auxin repo create NAME/song`), then push to it:"
     };
     Ok(text(format!(
         "Auxin: a Git server for music projects.\n\

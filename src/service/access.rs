@@ -155,6 +155,41 @@ impl Access {
         Ok(PushTarget::Creatable(address.clone()))
     }
 
+    /// Looks once more whether `user` may push to `repo`, which was opened for that a while ago: a push
+    /// may take long, and rights that ended meanwhile do not count for it. Returns the repository with
+    /// its rules for branches as they are now. A token that expires meanwhile stays good.
+    ///
+    /// # Errors
+    /// See [`AccessError`]; the sentences say what changed.
+    pub async fn open_again(&self, user: &SignedIn, repo: &Opened) -> Result<Opened, AccessError> {
+        let forbidden = |sentence: String| Err(AccessError::Forbidden(sentence));
+        let name = &user.name;
+        let Some(now) = self.db.user_by_id(user.id).await? else {
+            return forbidden(format!("the account {name} was removed while you were pushing"));
+        };
+        if now.is_disabled {
+            return forbidden(format!(
+                "the account {name} was disabled while you were pushing; ask the administrator of this server"
+            ));
+        }
+        if let Some(token) = &user.token
+            && self.db.is_token_revoked(token.id).await?
+        {
+            return forbidden("your access token was revoked while you were pushing".into());
+        }
+        let gone = || AccessError::NotFound("this repository was deleted while you were pushing".into());
+        let row = self.db.repo_by_id(repo.id).await?.ok_or_else(gone)?;
+        let caller = Caller::User(SignedIn {
+            is_site_admin: now.is_site_admin,
+            ..user.clone()
+        });
+        match self.look(&caller, &row.address, Right::Write).await? {
+            Some(opened) if opened.id == repo.id => Ok(opened),
+            Some(_) => Err(gone()),
+            None => forbidden(format!("{} was closed to you while you were pushing", repo.address)),
+        }
+    }
+
     /// The answer for an address that is no address: as for a repository that is missing, with what
     /// is wrong about the name.
     pub fn bad_address(&self, caller: &Caller, error: &BadName) -> AccessError {
@@ -216,7 +251,9 @@ impl Access {
                 self.base_url
             )
         } else {
-            format!("You have no repository {name}. Check the name, or have it made: auxin repo create {address}")
+            format!(
+                "You have no repository {name}. Check the name, or ask the administrator of this server to run: auxin repo create {address}"
+            )
         }
     }
 
@@ -226,10 +263,12 @@ impl Access {
         if user.name == *owner {
             return format!(
                 "There is no repository {address} here, and pushing creates none on this server \
-                 (setting repo.create_on_push). Create it first: auxin repo create {address}"
+                 (setting repo.create_on_push). Ask the administrator of this server to run: auxin repo create {address}"
             );
         }
-        let ask = format!("ask {owner} for the repository and for the right to push (auxin repo create {address})");
+        let ask = format!(
+            "ask {owner} and the administrator of this server for the repository and the right to push (auxin repo create {address})"
+        );
         if self.create_on_push {
             format!(
                 "There is no repository {address} here that you can see. Pushing creates \
@@ -269,11 +308,11 @@ fn refusal(reason: Reason, user: &SignedIn, address: &RepoAddress, right: Right)
     let owner = &address.owner;
     match (reason, right) {
         (Reason::Role, Right::Read | Right::Write) => format!(
-            "You may read {address} but not push to it. Ask {owner} to run: auxin member add {address} {} write",
+            "You may read {address} but not push to it. If {owner} agrees, ask the administrator of this server to run: auxin member add {address} {} write",
             user.name
         ),
         (Reason::Role, Right::Admin) => format!(
-            "You may not manage {address}. Ask {owner} to run: auxin member add {address} {} admin",
+            "You may not manage {address}. If {owner} agrees, ask the administrator of this server to run: auxin member add {address} {} admin",
             user.name
         ),
         (Reason::Role, Right::Own) => {
@@ -281,12 +320,12 @@ fn refusal(reason: Reason, user: &SignedIn, address: &RepoAddress, right: Right)
         }
         (Reason::Archived, _) => format!(
             "{address} is archived: it can be read, but nobody can push to it. Push to another \
-             repository, or ask {owner} to run: auxin repo unarchive {address}"
+             repository, or ask {owner} and the administrator of this server to run: auxin repo unarchive {address}"
         ),
         (Reason::Scope, right) => scope_too_small(user, right),
         (Reason::TokenForAnother, right) => format!(
-            "Your access token is good for another repository only. Create one for this: auxin \
-             token create {} --scope {} --repo {address}",
+            "Your access token is good for another repository only. Use your password, or ask the administrator of \
+             this server for one for this: auxin token create {} --scope {} --repo {address}",
             user.name,
             least_scope(right)
         ),
@@ -301,8 +340,8 @@ fn scope_too_small(user: &SignedIn, right: Right) -> String {
         Right::Admin | Right::Own => "managing repositories",
     };
     format!(
-        "Your access token has the scope {has}, which does not allow {what}. Create one that does, \
-         and use it as the password: auxin token create {} --scope {}",
+        "Your access token has the scope {has}, which does not allow {what}. Use your password, or \
+         ask the administrator of this server for one that does: auxin token create {} --scope {}",
         user.name,
         least_scope(right)
     )

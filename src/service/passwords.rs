@@ -1,5 +1,6 @@
 //! Hashing passwords: argon2id in the blocking pool, a bounded number at once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -7,6 +8,8 @@ use argon2::{Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVe
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::secret::Secret;
+use super::transfer::CallerKey;
+use super::transfer::pool::Callers;
 
 /// Shortest password, in bytes.
 pub const PASSWORD_MIN_BYTES: usize = 8;
@@ -20,7 +23,12 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 /// Sign-ins that may wait for their turn to be hashed; with more the server is overrun.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 1024;
+
+/// Of these, how many may come from one address (of IPv6: the network of one subscriber). Whoever
+/// makes up names is not slowed by failures; this keeps them from filling the queue, so that others
+/// wait behind so many at most.
+const WAITING_PER_ADDRESS_MAX: usize = 64;
 
 /// What is verified when there is no such person, so that they cost the same as a wrong password.
 static NOBODY: OnceLock<String> = OnceLock::new();
@@ -55,6 +63,7 @@ pub(super) struct Turn(#[allow(dead_code)] OwnedSemaphorePermit);
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    waiting_by_address: Arc<Callers<CallerKey>>,
 }
 
 impl Passwords {
@@ -63,22 +72,34 @@ impl Passwords {
         let parallelism = parallelism.max(1);
         Self {
             turns: Arc::new(Semaphore::new(parallelism)),
-            waiting: Arc::new(Semaphore::new(WAITING_MAX + parallelism)),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            waiting_by_address: Arc::new(Callers::new(WAITING_PER_ADDRESS_MAX)),
         }
     }
 
-    /// Waits for a turn, first come first served.
+    /// Waits for a turn, first come first served. `from` is the client's address; `None` for a
+    /// command on this machine.
     ///
     /// # Errors
-    /// [`HashError::Overrun`] at once if too many wait already.
-    pub async fn turn(&self) -> Result<Turn, HashError> {
+    /// [`HashError::Overrun`] at once if too many wait already, of all or of this address.
+    pub async fn turn(&self, from: Option<IpAddr>) -> Result<Turn, HashError> {
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+            return Ok(Turn(turn));
+        }
+        let of_address = match from {
+            Some(address) => {
+                let place = self.waiting_by_address.admit(CallerKey::stranger(address));
+                Some(place.ok_or(HashError::Overrun)?)
+            }
+            None => None,
+        };
         let place = self
             .waiting
             .clone()
             .try_acquire_owned()
             .map_err(|_| HashError::Overrun)?;
         let turn = self.turns.clone().acquire_owned().await;
-        drop(place);
+        drop((of_address, place));
         turn.map(Turn).map_err(|closed| HashError::Failed(closed.to_string()))
     }
 
@@ -87,7 +108,7 @@ impl Passwords {
     /// # Errors
     /// [`HashError`] if it could not be done.
     pub async fn hash(&self, password: &Secret) -> Result<String, HashError> {
-        let turn = self.turn().await?;
+        let turn = self.turn(None).await?;
         let password = password.clone();
         blocking(move || {
             let _turn = turn;
@@ -180,27 +201,61 @@ mod tests {
 
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(hash, passwords.hash(&password).await.unwrap());
-        let turn = passwords.turn().await.unwrap();
+        let turn = passwords.turn(None).await.unwrap();
         assert!(passwords.verify(turn, &password, Some(hash.clone())).await.unwrap());
-        let turn = passwords.turn().await.unwrap();
+        let turn = passwords.turn(None).await.unwrap();
         let wrong = Secret::new("incorrect horse");
         assert!(!passwords.verify(turn, &wrong, Some(hash)).await.unwrap());
-        let turn = passwords.turn().await.unwrap();
+        let turn = passwords.turn(None).await.unwrap();
         assert!(!passwords.verify(turn, &password, None).await.unwrap());
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// That many sign-ins from one address, which all wait.
+    fn wait(passwords: &Passwords, from: IpAddr, count: usize) -> Vec<impl Future<Output = Result<Turn, HashError>>> {
+        let mut waiting: Vec<_> = (0..count).map(|_| Box::pin(passwords.turn(Some(from)))).collect();
+        for turn in &mut waiting {
+            assert!(turn.now_or_never().is_none());
+        }
+        waiting
+    }
+
+    fn is_turned_away(passwords: &Passwords, from: IpAddr) -> bool {
+        let turn = passwords.turn(Some(from)).now_or_never();
+        matches!(turn, Some(Err(HashError::Overrun)))
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_all_places_in_the_queue() {
+        let passwords = Passwords::new(1);
+        let held = passwords.turn(None).await.unwrap();
+        let flood = wait(&passwords, ip("192.0.2.1"), WAITING_PER_ADDRESS_MAX);
+        assert!(is_turned_away(&passwords, ip("192.0.2.1")));
+        assert!(is_turned_away(&passwords, ip("::ffff:192.0.2.1")));
+        let mut other = wait(&passwords, ip("192.0.2.2"), 1);
+        let household = wait(&passwords, ip("2001:db8:1:2::1"), WAITING_PER_ADDRESS_MAX);
+        assert!(is_turned_away(&passwords, ip("2001:db8:1:2:ffff::9")));
+        assert!(!is_turned_away(&passwords, ip("2001:db8:1:3::1")));
+
+        drop((flood, household, held));
+        assert!(other.remove(0).await.is_ok());
+        assert!(!is_turned_away(&passwords, ip("192.0.2.1")));
     }
 
     #[tokio::test]
     async fn more_waiting_sign_ins_than_the_limit_are_turned_away_at_once() {
         let passwords = Passwords::new(1);
-        let held = passwords.turn().await.unwrap();
-        let mut waiting: Vec<_> = (0..WAITING_MAX + 1).map(|_| Box::pin(passwords.turn())).collect();
-        for turn in &mut waiting {
-            assert!(turn.now_or_never().is_none());
-        }
-        assert!(matches!(passwords.turn().await, Err(HashError::Overrun)));
+        let held = passwords.turn(None).await.unwrap();
+        let waiting: Vec<_> = (0..WAITING_MAX / WAITING_PER_ADDRESS_MAX)
+            .map(|last| wait(&passwords, ip(&format!("192.0.2.{last}")), WAITING_PER_ADDRESS_MAX))
+            .collect();
+        assert!(is_turned_away(&passwords, ip("198.51.100.1")));
         drop(waiting);
         drop(held);
-        assert!(passwords.turn().await.is_ok());
+        assert!(passwords.turn(None).await.is_ok());
     }
 
     #[test]

@@ -29,7 +29,7 @@ use self::gate::{Closed, Gate};
 use self::made::{Inside, Made};
 use self::notice::Notices;
 pub use self::recover::RecoverError;
-use super::access::{Opened, PushTarget};
+use super::access::{Access, Opened, PushTarget};
 use super::repos::Repos;
 use super::sign_in::SignedIn;
 use super::transfer::{
@@ -74,6 +74,7 @@ pub struct Pushes {
 struct Inner {
     config: Arc<Settings>,
     db: Db,
+    access: Access,
     transfer: Transfer,
     repos: Repos,
     made: Arc<Made>,
@@ -98,6 +99,7 @@ impl Pushes {
     pub fn new(
         config: Arc<Settings>,
         db: Db,
+        access: Access,
         transfer: Transfer,
         repos: Repos,
         cache_dir: &Path,
@@ -107,6 +109,7 @@ impl Pushes {
         Self {
             inner: Arc::new(Inner {
                 db,
+                access,
                 transfer,
                 repos,
                 made: Arc::new(Made::new(made::markers_in(cache_dir))),
@@ -160,14 +163,30 @@ impl Pushes {
     pub async fn receive(&self, push: Push, incoming: Incoming) -> Result<Answer, TransferError> {
         let inner = Arc::clone(&self.inner);
         let transfer = &self.inner.transfer;
-        let admitted = transfer.admit(CallerKey::User(push.by.id))?;
+        let admitted = transfer.admit(CallerKey::User(push.by.id));
         let handle = Handle::current();
-        let body = Some(incoming.body);
-        transfer
-            .run(Kind::Push, Errors::InStream, admitted, body, move |tools| {
-                inner.receive(&handle, &push, incoming.coding, tools)
-            })
-            .await
+        let (coding, silence) = (incoming.coding, transfer.silence());
+        // Whoever has not begun to send takes no turn.
+        let peeked = commands::peek(incoming.body, coding, silence).await;
+        let (first_line, outcome) = match (peeked, admitted) {
+            (Err(error), _) => (Vec::new(), Err(error)),
+            (Ok((first_line, _)), Err(error)) => (first_line, Err(error)),
+            (Ok((first_line, body)), Ok(admitted)) => {
+                let run = transfer.run(Kind::Push, Errors::InStream, admitted, Some(body), move |tools| {
+                    inner.receive(&handle, &push, coding, tools)
+                });
+                (first_line, run.await)
+            }
+        };
+        match outcome {
+            Err(error) if error.is_refusal() => {
+                tracing::info!(%error, "A push was refused: {error}");
+                let mut answer = Vec::new();
+                commands::refuse(&first_line, &error.to_string(), &mut answer).map_err(TransferError::Answer)?;
+                Ok(Answer::whole(answer))
+            }
+            outcome => outcome,
+        }
     }
 
     /// Waits until no transfer runs any more. Only for the end of the server.
@@ -413,8 +432,8 @@ impl Inner {
 
 fn archived(address: &RepoAddress) -> String {
     format!(
-        "{address} is archived: it can be read but not changed. An administrator of it can open it \
-         again with `auxin repo unarchive {address}`."
+        "{address} is archived: it can be read but not changed. Ask the administrator of this \
+         server to run: auxin repo unarchive {address}"
     )
 }
 

@@ -90,10 +90,12 @@ pub enum SignInError {
     #[error("The user name or the password is wrong. Check both and try again.")]
     Wrong,
     /// Not a token of this server.
-    #[error("This access token is not known here. Check that it was copied whole, or create a new one.")]
+    #[error(
+        "This access token is not known here. Check that it was copied whole, or ask the administrator of this server for a new one."
+    )]
     WrongToken,
     /// The token has had its time.
-    #[error("This access token expired on {}. Create a new one: auxin token create {owner} --scope {scope}", day(*.at_us))]
+    #[error("This access token expired on {}. Ask the administrator of this server for a new one (auxin token create {owner} --scope {scope}).", day(*.at_us))]
     TokenExpired {
         /// Whose it was.
         owner: OwnerName,
@@ -103,7 +105,9 @@ pub enum SignInError {
         at_us: i64,
     },
     /// The token was revoked.
-    #[error("This access token was revoked. Create a new one: auxin token create {owner} --scope {scope}")]
+    #[error(
+        "This access token was revoked. Ask the administrator of this server for a new one (auxin token create {owner} --scope {scope})."
+    )]
     TokenRevoked {
         /// Whose it was.
         owner: OwnerName,
@@ -198,7 +202,7 @@ impl Accounts {
         let known =
             |row: &Option<(UserRow, String)>| row.as_ref().is_some_and(|(user, _)| this.cache.knows(user, password));
         if !known(&row) {
-            let turn = this.passwords.turn().await?;
+            let turn = this.passwords.turn(Some(from)).await?;
             // While this one waited, others of the same client may have been checked.
             self.check_throttle(pair)?;
             if !known(&row) {

@@ -15,7 +15,7 @@ pub(super) mod coding;
 mod conduit;
 mod error;
 mod opened;
-mod pool;
+pub(super) mod pool;
 pub(super) mod spool;
 
 use std::io::{self, Read, Write};

@@ -60,9 +60,9 @@ fn a_body_that_stops_coming_is_refused_with_a_sentence() {
 
     let answer = server.ask(&format!("{FETCH}\nContent-Length: 100"), b"0032");
 
-    assert_eq!(answer.status, 408);
+    assert_eq!(answer.status, 200);
     assert!(
-        answer.text().contains("Nothing arrived for 1 seconds"),
+        answer.text().contains("ERR Nothing arrived for 1 seconds"),
         "{}",
         answer.text()
     );
@@ -135,7 +135,9 @@ fn a_few_bytes_that_mean_gigabytes_are_refused() {
     let answer = server.ask(&head, &bomb);
 
     assert!(
-        answer.status == 413 || answer.text().contains("ERR "),
+        answer
+            .text()
+            .contains("than 1048576 bytes, which is this server's limit"),
         "{} {}",
         answer.status,
         answer.text()
@@ -159,8 +161,8 @@ fn a_fetch_request_that_is_too_long_is_refused_while_it_comes() {
             break;
         }
     }
-    let answer = raw.head();
-    assert_eq!(answer.status, 413);
+    let said = raw.rest();
+    assert!(said.contains("ERR The request is longer than 1048576 bytes"), "{said}");
     assert_unharmed(&server);
 }
 
@@ -180,7 +182,7 @@ fn a_packet_length_without_its_packet_is_refused() {
     let server = impatient();
     with_song(&server);
     let answer = server.ask(&format!("{FETCH}\nContent-Length: 65535"), b"ffff");
-    assert_eq!(answer.status, 408);
+    assert!(answer.text().contains("ERR Nothing arrived"), "{answer:?}");
     assert_unharmed(&server);
 }
 
@@ -243,6 +245,10 @@ fn one_caller_cannot_take_all_requests() {
         "{}",
         answer.text()
     );
+    // Of what is posted git shows only what the protocol says.
+    let answer = server.ask(&format!("{FETCH}\nContent-Length: 4"), b"0000");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("ERR You have 2 requests running"), "{answer:?}");
 
     drop(running);
     server.until("the requests that went away are forgotten", || {

@@ -1,11 +1,13 @@
 //! Pushes: what they make, what their rows say, and what is refused.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use auxin::db::{By, ProtectedBranch, PushRow, PushState, RefChange};
-use auxin::ids::{GitId, RepoId};
-use auxin::names::RepoAddress;
+use auxin::db::{By, ProtectedBranch, PushRow, PushState, RefChange, Visibility};
+use auxin::ids::{GitId, RepoId, TokenId};
+use auxin::names::{OwnerName, RepoAddress};
+use auxin::service::{Role, Scope, TokenRequest};
 
 use super::support::{PASSWORD, Server, basic, git, git_ok, with_song};
 
@@ -54,6 +56,25 @@ fn id_of(server: &Server, address: &str) -> RepoId {
         .run(server.app.db.find_repo(&address, None))
         .expect("the database");
     found.expect("it exists").repo.id
+}
+
+fn name(text: &str) -> OwnerName {
+    text.parse().expect("a name")
+}
+
+fn write_hook(bare: &std::path::Path, name: &str, script: &str) {
+    let hook = bare.join("hooks").join(name);
+    std::fs::create_dir_all(bare.join("hooks")).expect("a folder");
+    std::fs::write(&hook, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+/// An id from how git prints it.
+fn git_id(hex: &str) -> Option<GitId> {
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).expect("hex"))
+        .collect();
+    GitId::from_bytes(&bytes).expect("an id")
 }
 
 /// Refs of a push, and whether they moved.
@@ -163,6 +184,72 @@ fn head_names_main_else_master_else_the_first_branch_pushed() {
     let url = url(&server, "anna", "anna/three");
     git_ok(&work, &["push", "-q", &url, "main"]);
     assert!(git_ok(&work, &["ls-remote", "--symref", &url, "HEAD"]).starts_with("ref: refs/heads/solo"));
+}
+
+#[test]
+fn of_first_pushes_at_once_one_names_head() {
+    let server = Server::start();
+    server.user("anna", false);
+    let id = server.repo("anna/song", Visibility::Private);
+    let trusted = server.app.db.set_trust_hooks(id, true, By::Command);
+    server.run(trusted).expect("the database");
+    let bare = server.repo_path("anna/song");
+    // Each push has moved its branch before either of them goes on.
+    write_hook(
+        &bare,
+        "reference-transaction",
+        "[ \"$1\" = committed ] || exit 0\n\
+         for _ in $(seq 600); do [ -e refs/heads/one ] && [ -e refs/heads/two ] && exit 0; sleep 0.1; done",
+    );
+    let work = work(&server, "work", "main");
+    let url = url(&server, "anna", "anna/song");
+
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let pushes = ["one", "two"].map(|branch| {
+            let (work, url) = (&work, &url);
+            scope.spawn(move || git(work, &["push", url, &format!("main:refs/heads/{branch}")]))
+        });
+        let told = pushes.map(|push| String::from_utf8_lossy(&push.join().expect("git ran").stderr).into_owned());
+        told.to_vec()
+    });
+
+    let head = git_ok(&bare, &["rev-parse", "--symbolic-full-name", "HEAD"]);
+    assert!(["refs/heads/one", "refs/heads/two"].contains(&head.as_str()), "{head}");
+    let told: Vec<_> = said
+        .iter()
+        .filter(|said| said.contains("The default branch is now"))
+        .collect();
+    assert_eq!(told.len(), 1, "{said:?}");
+}
+
+#[test]
+fn first_pushes_that_the_last_run_left_open_name_head_too() {
+    let server = Server::start();
+    server.user("anna", false);
+    let id = server.repo("anna/song", Visibility::Private);
+    let work = work(&server, "work", "main");
+    let bare = server.repo_path("anna/song");
+    let new = git_id(&git_ok(&work, &["rev-parse", "main"]));
+    for branch in ["one", "two"] {
+        let name = format!("refs/heads/{branch}");
+        let change = RefChange {
+            name: name.clone().into_bytes(),
+            old: None,
+            new,
+        };
+        server.begin_open_push(id, vec![change]);
+        git_ok(
+            &work,
+            &["push", "-q", bare.to_str().expect("utf-8"), &format!("main:{name}")],
+        );
+    }
+
+    let server = server.restart();
+    // Answered after what was left open is settled.
+    assert_eq!(server.get("/livez").status, 200);
+
+    let head = git_ok(&server.repo_path("anna/song"), &["symbolic-ref", "HEAD"]);
+    assert_eq!(head, "refs/heads/one");
 }
 
 #[test]
@@ -393,6 +480,158 @@ fn a_protected_branch_takes_new_commits_and_nothing_else() {
     git_ok(&work, &["push", "-q", &url, ":side"]);
 }
 
+/// A pack without objects.
+const EMPTY_PACK: &[u8] =
+    b"PACK\0\0\0\x02\0\0\0\0\x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+
+#[test]
+fn what_is_taken_away_while_a_push_comes_in_does_not_count_for_it() {
+    /// Takes something away from ben, who pushes with this token.
+    type TakeAway = fn(&Server, RepoId, TokenId);
+    let cases: [(TakeAway, &str); 6] = [
+        (
+            |server, _, _| {
+                server
+                    .run(server.app.accounts.disable(&name("ben"), By::Command))
+                    .expect("disabled");
+            },
+            "the account ben was disabled",
+        ),
+        (
+            |server, _, token| {
+                let revoked = server.app.db.revoke_token(token, By::Command);
+                assert!(server.run(revoked).expect("revoked"));
+            },
+            "your access token was revoked",
+        ),
+        (
+            |server, repo, _| {
+                let ben = server.run(server.app.accounts.find(&name("ben"))).expect("ben");
+                let removed = server.app.db.remove_member(repo, ben.id, By::Command);
+                assert!(server.run(removed).expect("removed"));
+            },
+            "was closed to you",
+        ),
+        (
+            |server, repo, _| {
+                let ben = server.run(server.app.accounts.find(&name("ben"))).expect("ben");
+                let lessened = server.app.db.set_member(repo, ben.id, Role::Read, By::Command);
+                assert!(server.run(lessened).expect("lessened"));
+            },
+            "You may read anna/song but not push to it",
+        ),
+        (
+            |server, repo, _| {
+                let archived = server.app.db.set_archived(repo, true, By::Command);
+                assert!(server.run(archived).expect("archived"));
+            },
+            "is archived",
+        ),
+        (
+            |server, repo, _| {
+                let rule = ProtectedBranch {
+                    pattern: "side".into(),
+                    no_force: true,
+                    no_delete: true,
+                };
+                let protected = server.app.db.set_protected_branch(repo, rule, 100, By::Command);
+                server.run(protected).expect("protected");
+            },
+            "side is protected",
+        ),
+    ];
+    for (take_away, reason) in cases {
+        let server = Server::start();
+        with_song(&server);
+        server.user("ben", false);
+        let bare = server.repo_path("anna/song");
+        git_ok(&bare, &["branch", "side", "main"]);
+        let tip = git_ok(&bare, &["rev-parse", "main"]);
+        let repo = id_of(&server, "anna/song");
+        let hidden = server.app.db.set_visibility(repo, Visibility::Private, By::Command);
+        server.run(hidden).expect("hidden");
+        let ben = server.run(server.app.accounts.find(&name("ben"))).expect("ben");
+        let added = server.app.db.set_member(repo, ben.id, Role::Write, By::Command);
+        server.run(added).expect("added");
+        let wanted = TokenRequest {
+            owner: name("ben"),
+            label: String::new(),
+            scope: Scope::Write,
+            repo: None,
+            lifetime_days: None,
+        };
+        let token = server
+            .run(server.app.tokens.create(wanted, By::Command))
+            .expect("a token");
+        let none = "0".repeat(40);
+        let lines = [
+            format!("{none} {tip} refs/heads/new\0report-status atomic\n"),
+            format!("{tip} {none} refs/heads/side\n"),
+        ];
+        let mut body: Vec<u8> = lines
+            .iter()
+            .flat_map(|line| format!("{:04x}{line}", line.len() + 4).into_bytes())
+            .collect();
+        body.extend_from_slice(b"0000");
+        body.extend_from_slice(EMPTY_PACK);
+        let credentials = basic("ben", token.secret.expose());
+        let head = format!(
+            "POST /anna/song.git/{RECEIVE}\nHost: x\nConnection: close\nExpect: 100-continue\n\
+             Content-Length: {}\n{credentials}\n\n",
+            body.len()
+        );
+        let mut push = server.send(head.replace('\n', "\r\n").as_bytes());
+        assert_eq!(push.head().status, 100, "{reason}");
+
+        take_away(&server, repo, token.info.id);
+        push.write(&body);
+
+        let said = push.rest();
+        assert!(said.contains(reason), "{reason}: {said}");
+        let refs = git_ok(&bare, &["for-each-ref", "--format=%(refname)"]);
+        assert_eq!(refs, "refs/heads/main\nrefs/heads/side", "{reason}");
+    }
+}
+
+#[test]
+fn what_is_taken_away_while_a_hook_runs_does_not_count_for_the_push() {
+    let server = Server::start();
+    with_song(&server);
+    server.user("ben", false);
+    let repo = id_of(&server, "anna/song");
+    let ben = server.run(server.app.accounts.find(&name("ben"))).expect("ben");
+    server
+        .run(server.app.db.set_member(repo, ben.id, Role::Write, By::Command))
+        .expect("added");
+    server
+        .run(server.app.db.set_trust_hooks(repo, true, By::Command))
+        .expect("trusted");
+    let bare = server.repo_path("anna/song");
+    write_hook(
+        &bare,
+        "pre-receive",
+        "touch began; for _ in $(seq 600); do [ -e go-on ] && exit 0; sleep 0.1; done",
+    );
+    let work = server.work().join("work");
+    let url = url(&server, "ben", "anna/song");
+    let began = bare.join("began");
+
+    let said = std::thread::scope(|scope| {
+        let push = scope.spawn(|| refused(&work, &[&url, "main:new"]));
+        server.until("the hook runs", || began.exists());
+        let removed = server.app.db.remove_member(repo, ben.id, By::Command);
+        assert!(server.run(removed).expect("removed"));
+        std::fs::write(bare.join("go-on"), "").expect("a file");
+        push.join().expect("git ran")
+    });
+
+    assert!(said.contains("You may read anna/song but not push to it"), "{said}");
+    assert_eq!(
+        git_ok(&bare, &["for-each-ref", "--format=%(refname)"]),
+        "refs/heads/main"
+    );
+}
+
 #[test]
 fn an_archived_repository_says_so_before_anything_is_sent() {
     let server = Server::start();
@@ -429,7 +668,21 @@ fn a_push_to_an_old_address_arrives_and_tells_the_new_one() {
 
 #[test]
 fn a_compressed_push_is_understood() {
-    let server = Server::start();
+    let said = compressed_push(0);
+    assert!(said.contains("unpack ok"), "{said}");
+    assert!(said.contains("ok refs/heads/main"), "{said}");
+}
+
+#[test]
+fn a_compressed_push_that_means_too_much_is_told_the_limit() {
+    let said = compressed_push(250);
+    assert!(said.contains("250 bytes"), "{said}");
+    assert!(said.contains("ng refs/heads/main"), "{said}");
+}
+
+/// Pushes a project as JGit does, compressed, to a server with this limit; what the server says.
+fn compressed_push(max_push_bytes: u64) -> String {
+    let server = Server::with(|settings| settings.git.max_push_bytes = max_push_bytes);
     server.user("anna", false);
     let work = work(&server, "work", "main");
     let id = git_ok(&work, &["rev-parse", "HEAD"]);
@@ -452,10 +705,7 @@ fn a_compressed_push_is_understood() {
         body.len(),
         basic("anna", PASSWORD)
     );
-    let answer = server.ask(&head, &body);
-
-    assert!(answer.text().contains("unpack ok"), "{}", answer.text());
-    assert!(answer.text().contains("ok refs/heads/main"), "{}", answer.text());
+    server.ask(&head, &body).text()
 }
 
 #[test]
@@ -465,10 +715,7 @@ fn a_push_that_the_last_run_left_open_is_settled_by_what_the_refs_say() {
     let repo = id_of(&server, "anna/song");
     let bare = server.repo_path("anna/song");
     let main = git_ok(&bare, &["rev-parse", "main"]);
-    let bytes: Vec<u8> = (0..20)
-        .map(|at| u8::from_str_radix(&main[at * 2..at * 2 + 2], 16).expect("hex"))
-        .collect();
-    let new = GitId::from_bytes(&bytes).expect("an id");
+    let new = git_id(&main);
     let change = |name: &str| RefChange {
         name: name.into(),
         old: None,

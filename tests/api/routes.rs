@@ -184,6 +184,38 @@ fn strangers_hear_a_status_and_no_more() {
 }
 
 #[test]
+fn what_does_not_work_is_named_to_insiders_and_everybody_hears_that_something_fails() {
+    for (folder, check) in [("store", "store"), ("repos", "disk"), ("tmp", "disk")] {
+        let server = Server::start();
+        let folder = server.work().join("data").join(folder);
+        let away = folder.with_extension("away");
+        assert_eq!(server.get("/readyz").status, 200);
+
+        std::fs::rename(&folder, &away).expect("moved");
+
+        // What the last look found is good for a moment.
+        server.until("the server is not ready", || server.get("/readyz").status == 503);
+        let answer = server.get("/health");
+        assert_eq!(answer.status, 503);
+        let report: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        assert_eq!(report["status"], "failing", "{report}");
+        for name in ["database", "disk", "store"] {
+            let expected = if name == check { "failed" } else { "ok" };
+            assert_eq!(report["checks"][name]["status"], expected, "{name}: {report}");
+        }
+        let stranger = server.ask("GET /health HTTP/1.1\nVia: 1.1 proxy", b"");
+        assert_eq!(
+            (stranger.status, stranger.text().as_str()),
+            (503, r#"{"status":"failing"}"#)
+        );
+        assert_eq!(server.get("/livez").status, 200);
+
+        std::fs::rename(&away, &folder).expect("moved");
+        server.until("the server is ready again", || server.get("/readyz").status == 200);
+    }
+}
+
+#[test]
 fn administrators_and_the_machine_itself_hear_how_the_server_is() {
     let server = Server::start();
     server.user("root", true);
@@ -206,6 +238,7 @@ fn administrators_and_the_machine_itself_hear_how_the_server_is() {
             .is_some_and(|percent| percent > 0.0)
     );
     assert!(here["uptime_secs"].is_u64());
+    assert!(here["disk_free_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
 
     assert!(report(&format!("{away}\n{}", basic("root", PASSWORD)))["version"].is_string());
     assert!(report(&format!("{away}\n{}", basic("anna", PASSWORD)))["version"].is_null());

@@ -66,7 +66,23 @@ fn of_two_authorizations_the_first_valid_one_counts() {
     for both in [format!("{good}\n{bad}"), format!("{bad}\n{good}")] {
         assert_eq!(server.ask(&format!("{REFS}\n{both}"), b"").status, 200);
     }
+    for no_use in ["Authorization: Basic !!!", "Authorization: Negotiate abc"] {
+        for both in [format!("{good}\n{no_use}"), format!("{no_use}\n{good}")] {
+            assert_eq!(server.ask(&format!("{REFS}\n{both}"), b"").status, 200, "{both}");
+        }
+    }
     assert_eq!(server.ask(&format!("{REFS}\n{bad}\n{bad}"), b"").status, 401);
+}
+
+#[test]
+fn a_token_counts_beside_a_password_that_is_slowed() {
+    let server = Server::with(|settings| settings.auth.throttle_after_failures = 1);
+    with_secret(&server);
+    let (good, bad) = (basic("anna", PASSWORD), basic("ben", "wrong"));
+    server.until("the wrong password is slowed", || {
+        server.ask(&format!("{REFS}\n{bad}"), b"").status == 429
+    });
+    assert_eq!(server.ask(&format!("{REFS}\n{bad}\n{good}"), b"").status, 200);
 }
 
 #[test]

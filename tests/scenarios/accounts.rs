@@ -266,6 +266,26 @@ fn a_password_may_hold_every_kind_of_letter() {
 }
 
 #[test]
+fn the_next_clone_begins_on_the_branch_that_an_administrator_chose() {
+    let (server, anna) = server_with_a_song();
+    let song = anna.project("song");
+    song.push("anna/song", &["main:mix"]).assert_ok();
+    let head = || {
+        let said = anna.git(&["ls-remote", "--symref", &anna.url("anna/song"), "HEAD"]);
+        said.assert_ok().out().lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(head(), "ref: refs/heads/main\tHEAD");
+
+    server
+        .auxin(&["repo", "set-default-branch", "anna/song", "mix"])
+        .assert_ok();
+
+    assert_eq!(head(), "ref: refs/heads/mix\tHEAD");
+    let copy = anna.clone_repo("anna/song", "copy", &[]);
+    assert_eq!(copy.ask(&["branch", "--show-current"]), "mix");
+}
+
+#[test]
 fn commands_list_people_and_repositories_as_json() {
     let (server, _anna) = server_with_a_song();
 

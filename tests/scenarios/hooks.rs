@@ -146,6 +146,52 @@ fn escapes_that_a_hook_prints_do_not_reach_the_terminal() {
 }
 
 #[test]
+fn an_adopted_repository_runs_and_obeys_nothing_it_brought_along_until_it_is_trusted() {
+    let server = TestServer::start();
+    let anna = server.user("anna");
+    let outside = server.scratch().join("old.git");
+    repositories::init(&outside);
+    repositories::straight_history(&outside, 3);
+    let (mark, other_mark) = (server.scratch().join("mark"), server.scratch().join("other-mark"));
+    // Its own hook, hooks elsewhere, and rules in a file that it includes.
+    write_hook(&outside, "pre-receive", &format!("touch '{}'", mark.display()));
+    let elsewhere = server.scratch().join("elsewhere");
+    write_hook(&elsewhere, "post-receive", &format!("touch '{}'", other_mark.display()));
+    let hooks_elsewhere = elsewhere.join("hooks").display().to_string();
+    let rules = server.scratch().join("rules");
+    std::fs::write(&rules, "[receive]\n\tdenyNonFastForwards = true\n").expect("a file");
+    let rules = rules.display().to_string();
+    repositories::on_disk(&outside, &["config", "include.path", &rules]).assert_ok();
+    let from = outside.display().to_string();
+
+    server.auxin(&["repo", "adopt", "anna/song", &from]).assert_ok();
+    let bare = server.folder_of("anna/song");
+    let copy = anna.clone_repo("anna/song", "copy", &[]);
+    let force = |text: &str| {
+        copy.git(&["commit", "--quiet", "--amend", "--allow-empty", "-m", text])
+            .assert_ok();
+        copy.push("anna/song", &["--force", "main"])
+    };
+
+    force("One").assert_ok();
+    assert!(!mark.exists(), "a hook ran that nobody trusts");
+    repositories::on_disk(&bare, &["config", "core.hooksPath", &hooks_elsewhere]).assert_ok();
+    force("Two").assert_ok();
+    assert!(!other_mark.exists(), "a hook ran that nobody trusts");
+
+    server.auxin(&["repo", "trust-hooks", "anna/song"]).assert_ok();
+    force("Three").assert_refused_with("non-fast-forward");
+    copy.push("anna/song", &["main:other"]).assert_ok();
+    assert!(
+        other_mark.exists(),
+        "core.hooksPath is not followed though it is trusted"
+    );
+    repositories::on_disk(&bare, &["config", "--unset", "core.hooksPath"]).assert_ok();
+    copy.push("anna/song", &["main:another"]).assert_ok();
+    assert!(mark.exists(), "its own hook does not run though it is trusted");
+}
+
+#[test]
 fn hooks_that_came_with_a_repository_do_not_run_until_an_administrator_says_so() {
     let server = TestServer::start();
     let anna = server.user("anna");

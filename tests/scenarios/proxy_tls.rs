@@ -43,8 +43,14 @@ struct Nginx {
 }
 
 impl Nginx {
+    /// At `https://127.0.0.1:PORT/`.
     fn start(folder: &Path, server: &TestServer, cert: &Path, key: &Path) -> Self {
-        let port = free_port();
+        Self::start_at(free_port(), "/", folder, server, cert, key)
+    }
+
+    /// At `https://127.0.0.1:PORT` and `path`, which it takes off.
+    fn start_at(port: u16, path: &str, folder: &Path, server: &TestServer, cert: &Path, key: &Path) -> Self {
+        let root = if path == "/" { "" } else { "/" };
         let at = folder.display();
         let config = format!(
             "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log;\n\
@@ -55,7 +61,7 @@ impl Nginx {
              server {{ listen 127.0.0.1:{port} ssl http2;\n\
              ssl_certificate {}; ssl_certificate_key {};\n\
              client_max_body_size 0;\n\
-             location / {{ proxy_pass http://{};\n\
+             location {path} {{ proxy_pass http://{}{root};\n\
              proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off;\n\
              proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto https;\n\
              proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",
@@ -136,6 +142,38 @@ fn everything_works_behind_nginx_with_tls_in_front() {
         .assert_refused_with("Authentication failed");
     let refused = song.push("nobody/song", &["main"]);
     assert!(!refused.assert_failed().remote_lines().is_empty(), "{refused:?}");
+}
+
+#[test]
+fn behind_a_proxy_that_takes_a_path_off_every_link_has_that_path() {
+    let port = free_port();
+    let public_url = format!("https://localhost:{port}/music");
+    let server = TestServer::prepare()
+        .setting("server.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .setting("server.public_url", &public_url)
+        .start();
+    let (cert, key) = certificate(&server.scratch(), "proxy");
+    let _nginx = Nginx::start_at(port, "/music/", &server.scratch(), &server, &cert, &key);
+    let anna = person_at(&public_url, &server.user("anna"), &cert);
+    let song = anna.new_project("song");
+    song.write("Song.txt", "la").commit("First take");
+
+    song.push("anna/song", &["main"]).assert_ok();
+    anna.clone_repo("anna/song", "copy", &[]).assert_sound();
+
+    let refused = song.push("nobody/song", &["main"]);
+    refused.assert_refused_with(&format!("git push {public_url}/anna/song.git main"));
+    server.auxin(&["repo", "rename", "anna/song", "tune"]).assert_ok();
+    song.write("Song.txt", "la la").commit("Second take");
+    let moved = song.push("anna/song", &["main"]);
+    moved
+        .assert_ok()
+        .assert_said(&format!("git remote set-url origin {public_url}/anna/tune.git"));
+    let made = server.auxin(&["repo", "create", "anna/other", "--json"]);
+    assert_eq!(
+        made.assert_ok().json()["clone_url"],
+        format!("{public_url}/anna/other.git")
+    );
 }
 
 #[test]

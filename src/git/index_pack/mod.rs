@@ -116,11 +116,16 @@ impl IndexedPack {
     }
 }
 
+/// What whoever sends bytes says about why there are no more, for the end of a sentence.
+fn why(error: &io::Error) -> String {
+    error.get_ref().map(|cause| format!(": {cause}")).unwrap_or_default()
+}
+
 /// Why a pack was not taken in. One line each, for the person who pushed.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The connection broke or the sender stopped sending.
-    #[error("the pack could not be read to its end")]
+    #[error("the pack could not be read to its end{}", why(.0))]
     Read(#[source] io::Error),
     /// The stream ended too early.
     #[error("the pack ends too early (early EOF)")]

@@ -78,7 +78,7 @@ async fn a_stranger_cannot_tell_a_private_repository_from_one_that_does_not_exis
         missing.to_string(),
         "There is no repository anna/missing here that you can see. Pushing creates repositories \
          only in your own space: git push http://git.example.org/ben/missing.git main. Or ask anna \
-         for the repository and for the right to push (auxin repo create anna/missing)."
+         and the administrator of this server for the repository and the right to push (auxin repo create anna/missing)."
     );
 }
 
@@ -93,7 +93,7 @@ async fn a_reader_who_pushes_is_told_whom_to_ask() {
     );
     assert_eq!(
         answer,
-        "403 You may read anna/internal but not push to it. Ask anna to run: \
+        "403 You may read anna/internal but not push to it. If anna agrees, ask the administrator of this server to run: \
          auxin member add anna/internal ben write"
     );
 }
@@ -165,7 +165,7 @@ async fn an_archived_repository_is_read_but_not_pushed_to_even_by_its_owner() {
     assert_eq!(
         answer,
         "403 anna/private is archived: it can be read, but nobody can push to it. Push to another \
-         repository, or ask anna to run: auxin repo unarchive anna/private"
+         repository, or ask anna and the administrator of this server to run: auxin repo unarchive anna/private"
     );
 }
 
@@ -182,8 +182,8 @@ async fn a_token_with_too_small_a_scope_is_told_which_one_to_create() {
     assert_eq!(existing, format!("403 {creating}"));
     assert_eq!(
         creating.to_string(),
-        "Your access token has the scope read, which does not allow pushing. Create one that does, \
-         and use it as the password: auxin token create anna --scope write"
+        "Your access token has the scope read, which does not allow pushing. Use your password, or \
+         ask the administrator of this server for one that does: auxin token create anna --scope write"
     );
 }
 
@@ -251,7 +251,7 @@ async fn a_push_may_create_in_ones_own_space_only_and_only_if_the_setting_allows
     assert_eq!(
         refused.to_string(),
         "There is no repository anna/song here, and pushing creates none on this server (setting \
-         repo.create_on_push). Create it first: auxin repo create anna/song"
+         repo.create_on_push). Ask the administrator of this server to run: auxin repo create anna/song"
     );
     let refused = access
         .open_for_push(&signed_in(&ben), &at("anna/song"))

@@ -1,12 +1,21 @@
 //! A first look at what a push asks for, before anything is made for it.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use crate::git::pkt_line::length_digits;
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use crate::git::pkt_line::{Band, PktWriter, Sideband, length_digits, write_band};
 use crate::git::repo_init::ObjectFormat;
+use crate::service::transfer::coding::{self, Coding, Exceeded};
+use crate::service::transfer::{BodyStream, TransferError};
 
 /// Most of a command list that is looked at before the repository is made, in bytes.
 const LOOKED_AT_MAX_BYTES: usize = 1 << 20;
+/// Most of a body that is looked at for its first line, in bytes: the longest line, and what a piece
+/// may hold beyond it.
+const PEEKED_MAX_BYTES: usize = 256 << 10;
 /// Length of a pkt-line's length.
 const LENGTH_BYTES: usize = 4;
 
@@ -17,6 +26,59 @@ pub(super) enum Beginning {
     Nothing,
     /// A list of commands; the bytes belong before the rest of the body.
     Commands(Vec<u8>),
+}
+
+/// Waits for the first line of a push, which says how the client wants to be answered. Returns it (or
+/// what there is of it) and the body as it was. Nothing may come for the time `silence` at most.
+///
+/// # Errors
+/// [`TransferError::Silent`], and [`TransferError::Body`] when the body breaks off.
+pub(super) async fn peek(
+    mut body: BodyStream,
+    coding: Coding,
+    silence: Duration,
+) -> Result<(Vec<u8>, BodyStream), TransferError> {
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut peeked_bytes = 0;
+    let first_line = loop {
+        let line = first_line(&pieces.concat(), coding);
+        let is_whole = line.len() >= LENGTH_BYTES && line.len() >= line_bytes(&line);
+        if is_whole || peeked_bytes > PEEKED_MAX_BYTES {
+            break line;
+        }
+        let next = tokio::time::timeout(silence, body.next()).await;
+        let next = next.map_err(|_| TransferError::Silent {
+            secs: silence.as_secs(),
+        })?;
+        let Some(piece) = next else { break line };
+        let piece = piece.map_err(TransferError::Body)?;
+        peeked_bytes += piece.len();
+        pieces.push(piece);
+    };
+    let body = futures::stream::iter(pieces.into_iter().map(Ok)).chain(body).boxed();
+    Ok((first_line, body))
+}
+
+/// As much of the first line as `beginning` holds, decoded.
+fn first_line(beginning: &[u8], coding: Coding) -> Vec<u8> {
+    let mut line = Vec::new();
+    let exceeded = Exceeded::default();
+    let mut decoded = coding::decoded(beginning, coding, u64::MAX, &exceeded);
+    // What cannot be decoded, or not yet, is left to the machine that answers it.
+    let _ = (&mut decoded).take(LENGTH_BYTES as u64).read_to_end(&mut line);
+    let rest = line_bytes(&line).saturating_sub(line.len());
+    let _ = decoded.take(rest as u64).read_to_end(&mut line);
+    line
+}
+
+/// Length of the line that begins with `line`, in bytes; 0 if it is none.
+fn line_bytes(line: &[u8]) -> usize {
+    let digits = line
+        .get(..LENGTH_BYTES)
+        .and_then(|digits| std::str::from_utf8(digits).ok());
+    digits
+        .and_then(|digits| usize::from_str_radix(digits, 16).ok())
+        .unwrap_or(0)
 }
 
 /// Reads the command list of a push up to its flush, or as much of a long one as is looked at, so
@@ -66,6 +128,21 @@ pub(super) fn object_format(commands: &[u8]) -> ObjectFormat {
     } else {
         ObjectFormat::Sha1
     }
+}
+
+/// Ends the answer to a push with `sentence`, where the client looks for it. `first_line` is that of
+/// the push.
+///
+/// # Errors
+/// Whatever writing gives.
+pub(super) fn refuse(first_line: &[u8], sentence: &str, out: &mut dyn Write) -> io::Result<()> {
+    let wanted: &[u8] = b"side-band-64k";
+    if first_line.windows(wanted.len()).any(|window| window == wanted) {
+        let line = format!("{sentence}\n");
+        write_band(out, Sideband::Large, Band::Error, line.as_bytes())?;
+        return PktWriter::new(out).flush();
+    }
+    PktWriter::new(out).error(sentence)
 }
 
 /// An advertisement that names SHA-256 beside SHA-1.
@@ -133,6 +210,43 @@ mod tests {
     fn what_is_malformed_is_left_to_who_answers_it() {
         assert_eq!(beginning(b"zzzz").0, Some(Beginning::Commands(b"zzzz".to_vec())));
         assert_eq!(beginning(b"0001").0, Some(Beginning::Commands(b"0001".to_vec())));
+    }
+
+    /// The first line of a body that comes in pieces of `piece_bytes`; the body must stay as it was.
+    async fn peeked(body: &[u8], piece_bytes: usize, coding: Coding) -> Vec<u8> {
+        let pieces: Vec<io::Result<Bytes>> = body
+            .chunks(piece_bytes)
+            .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+            .collect();
+        let stream = futures::stream::iter(pieces).boxed();
+        let (line, rest) = peek(stream, coding, Duration::from_secs(60))
+            .await
+            .expect("it does not break off");
+        let rest: Vec<_> = rest.map(|piece| piece.expect("memory")).collect().await;
+        assert_eq!(rest.concat(), body);
+        line
+    }
+
+    #[tokio::test]
+    async fn a_look_at_the_first_line_takes_nothing_from_the_body() {
+        let body = b"000creports 0006xy0000PACK";
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(body).expect("memory");
+        let gzip = gzip.finish().expect("memory");
+        for piece_bytes in [1, 7, 100] {
+            assert_eq!(peeked(body, piece_bytes, Coding::Plain).await, b"000creports ");
+            assert_eq!(peeked(&gzip, piece_bytes, Coding::Gzip).await, b"000creports ");
+        }
+        for whole in [&b"0000"[..], b"", b"00", b"zzzz", b"ffffPACK"] {
+            assert_eq!(peeked(whole, 3, Coding::Plain).await, whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let stream = futures::stream::pending().boxed();
+        let outcome = peek(stream, Coding::Plain, Duration::ZERO).await.map(|(line, _)| line);
+        assert!(matches!(outcome, Err(TransferError::Silent { .. })), "{outcome:?}");
     }
 
     #[test]

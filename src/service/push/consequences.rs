@@ -4,11 +4,12 @@
 //! is run again at the next start, so each runs **at least once** and must do no harm when it runs
 //! twice. None of them may refuse anything: the push has happened.
 
-use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use bstr::{BString, ByteSlice as _};
+use tokio::runtime::Handle;
 
-use crate::db::RefChange;
+use crate::db::{Db, RefChange};
 use crate::git::ref_transaction;
 use crate::git::refs::Head;
 use crate::git::snapshot::Repository;
@@ -16,11 +17,15 @@ use crate::ids::{PushId, RepoId};
 
 /// Branches that HEAD is to name, best first, when the one it names was not pushed.
 const USUAL_BRANCHES: [&[u8]; 2] = [b"refs/heads/main", b"refs/heads/master"];
+/// Held while HEAD of a new repository is decided, so that first pushes at once decide one by one.
+static DECIDING: Mutex<()> = Mutex::new(());
 /// Ref changes that one log line names.
 const LOGGED_REFS_MAX: usize = 5;
 
 /// A push whose refs have moved.
 pub(super) struct Pushed<'a> {
+    pub(super) handle: &'a Handle,
+    pub(super) db: &'a Db,
     pub(super) id: PushId,
     pub(super) repo: RepoId,
     pub(super) repository: &'a Repository,
@@ -68,19 +73,20 @@ pub(super) fn run(pushed: &Pushed<'_>) -> Vec<String> {
 
 /// After the first push HEAD names a branch that is there: `main`, else `master`, else the first
 /// one of the push.
+///
+/// A push is a first one as long as no row that is closed has left a branch. So of several at once
+/// each counts as one, whatever the others have moved by now, and the first to get here decides.
 fn name_first_branch(pushed: &Pushed<'_>) -> Result<Vec<String>, Failure> {
+    let is_unborn = |head: &Head| matches!(head, Head::Symbolic { target: None, .. });
+    if !is_unborn(pushed.repository.reload()?.refs.head()) {
+        return Ok(Vec::new());
+    }
+    let _one_by_one = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
     let snapshot = pushed.repository.reload()?;
     let Head::Symbolic { branch, target: None } = snapshot.refs.head() else {
         return Ok(Vec::new());
     };
-    let made: HashSet<&[u8]> = pushed
-        .applied
-        .iter()
-        .filter(|change| change.old.is_none() && change.new.is_some())
-        .map(|change| change.name.as_slice())
-        .collect();
-    let branches = snapshot.refs.with_prefix(b"refs/heads/");
-    let is_first_push = branches.iter().all(|found| made.contains(found.name.as_slice()));
+    let is_first_push = !pushed.handle.block_on(pushed.db.has_known_branch(pushed.repo))?;
     let exists = |name: &[u8]| snapshot.refs.find(name.as_bstr()).is_some();
     let chosen = USUAL_BRANCHES
         .into_iter()

@@ -15,7 +15,7 @@ use crate::git::snapshot::Repository;
 use crate::git::upload_pack::history::HistoryError;
 use crate::git::work::Work;
 use crate::ids::PushId;
-use crate::service::access::Opened;
+use crate::service::access::{AccessError, Opened};
 use crate::service::protection;
 use crate::service::sign_in::SignedIn;
 use crate::service::transfer::snapshot;
@@ -124,6 +124,8 @@ impl PushGate for Gate<'_> {
             tracing::error!(repo.id = %self.repo.id, %error, "Changes on disk cannot be recorded");
             return Err(GateError::new(NOT_RECORDED));
         }
+        // The pack may have taken hours.
+        self.repo.protected = self.look_again()?.protected;
         self.options = push
             .options
             .iter()
@@ -133,6 +135,14 @@ impl PushGate for Gate<'_> {
     }
 
     fn begin(&mut self, accepted: &[RefUpdate], atomic: bool) -> Result<(), GateError> {
+        // Hooks may have taken a while, too.
+        let protected = self.look_again()?.protected;
+        let is_covered = |update: &RefUpdate| protected.iter().any(|rule| protection::covers(rule, &update.name));
+        if protected != self.repo.protected && accepted.iter().any(is_covered) {
+            return Err(GateError::new(
+                "the protection of this branch was changed while you were pushing; push again",
+            ));
+        }
         self.refs = accepted.iter().map(change).collect();
         let push = NewPush {
             repo: self.repo.id,
@@ -186,6 +196,8 @@ impl PushGate for Gate<'_> {
             self.is_made = false;
             self.repo.renamed_from = None;
             lines.extend(consequences::run(&Pushed {
+                handle: &self.handle,
+                db: &self.inner.db,
                 id,
                 repo: self.repo.id,
                 repository: &self.repository,
@@ -212,6 +224,15 @@ impl PushGate for Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// The repository as the one who pushes may use it now.
+    fn look_again(&self) -> Result<Opened, GateError> {
+        let opened = self.handle.block_on(self.inner.access.open_again(&self.by, &self.repo));
+        opened.map_err(|error| match error {
+            AccessError::Db(cause) => self.failed(&cause),
+            refusal => GateError::new(refusal.to_string()),
+        })
+    }
+
     fn failed(&self, error: &(dyn std::error::Error + 'static)) -> GateError {
         tracing::error!(repo.id = %self.repo.id, error, "A push cannot be recorded");
         GateError::new(NOT_RECORDED)

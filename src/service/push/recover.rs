@@ -163,6 +163,8 @@ impl Inner {
             "A push of the last run is settled: {} of {} refs had moved", moved.len(), applied.len());
         if !moved.is_empty() {
             consequences::run(&Pushed {
+                handle,
+                db: &self.db,
                 id: row.id,
                 repo: row.repo,
                 repository: &repository,

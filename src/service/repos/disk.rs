@@ -86,26 +86,36 @@ pub(super) fn remove(repos_dir: &Path, dir: &Path) -> io::Result<()> {
 }
 
 /// Removes what interrupted work left behind: folders that were being removed, and folders that
-/// were being made long ago. Returns how many.
+/// were being made long ago. What cannot be removed is logged and stays. Returns how many.
 pub(super) fn sweep(repos_dir: &Path) -> io::Result<usize> {
     let mut removed = 0;
-    for entry in fs::read_dir(repos_dir)? {
-        let entry = entry?;
+    for entry in fs::read_dir(repos_dir)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let is_over = name.starts_with(TRASH_MARK) || (name.starts_with(NEW_MARK) && is_old(&entry)?);
-        if is_over {
-            fs::remove_dir_all(entry.path())?;
-            removed += 1;
+        let is_over = name.starts_with(TRASH_MARK) || (name.starts_with(NEW_MARK) && is_old(&entry));
+        if !is_over {
+            continue;
+        }
+        match fs::remove_dir_all(entry.path()) {
+            Ok(()) => removed += 1,
+            // A command that runs beside this start is removing it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %entry.path().display(), %error,
+                    "What interrupted work left behind cannot be removed; the next start tries again");
+            }
         }
     }
     Ok(removed)
 }
 
-fn is_old(entry: &fs::DirEntry) -> io::Result<bool> {
-    let modified = entry.metadata()?.modified()?;
+/// Whether it was made long ago. Not, if that cannot be told: then it is gone already.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let Ok(modified) = entry.metadata().and_then(|metadata| metadata.modified()) else {
+        return false;
+    };
     let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-    Ok(age > Duration::from_secs(NEW_KEPT_SECS))
+    age > Duration::from_secs(NEW_KEPT_SECS)
 }
 
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {

@@ -315,6 +315,18 @@ async fn a_start_finishes_an_interrupted_deletion_and_leaves_work_under_way_alon
 }
 
 #[tokio::test]
+async fn a_leftover_that_cannot_be_removed_does_not_keep_a_server_from_starting() {
+    let place = place().await;
+    std::fs::create_dir(place.dir(".trash-2")).unwrap();
+    // not a folder, so that removing it as one fails for everybody
+    std::fs::write(place.dir(".trash-1"), "").unwrap();
+
+    place.repos.sweep().await.unwrap();
+
+    assert_eq!(place.folders(), [".trash-1"]);
+}
+
+#[tokio::test]
 async fn archive_visibility_and_trust_are_seen_by_the_next_request() {
     let place = place().await;
     place.create("anna/song").await.unwrap();

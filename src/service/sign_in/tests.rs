@@ -202,7 +202,7 @@ async fn unknown_revoked_and_expired_tokens_are_refused_each_with_its_own_senten
     let error = sign_in(&world, basic("anna", &short)).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "This access token expired on 2026-11-21. Create a new one: auxin token create anna --scope write"
+        "This access token expired on 2026-11-21. Ask the administrator of this server for a new one (auxin token create anna --scope write)."
     );
 }
 
@@ -238,7 +238,7 @@ async fn a_remembered_password_and_a_token_are_checked_without_hashing() {
     // With every turn taken, whoever needs one waits for ever.
     let mut turns = Vec::new();
     for _ in 0..settings().hash_parallelism {
-        turns.push(world.accounts.inner.passwords.turn().await.unwrap());
+        turns.push(world.accounts.inner.passwords.turn(None).await.unwrap());
     }
     sign_in(&world, basic("anna", PASSWORD)).await.unwrap();
     sign_in(&world, basic("anna", &token)).await.unwrap();

@@ -43,6 +43,7 @@ pub(in crate::service) fn decoded<'a>(
 struct Limited<R> {
     inner: R,
     left: u64,
+    max_bytes: u64,
     exceeded: Exceeded,
 }
 
@@ -51,6 +52,7 @@ impl<R> Limited<R> {
         Self {
             inner,
             left: max_bytes,
+            max_bytes,
             exceeded: exceeded.clone(),
         }
     }
@@ -68,7 +70,10 @@ impl<R: Read> Read for Limited<R> {
                 self.exceeded.0.set(true);
                 Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the request is longer than the server takes",
+                    format!(
+                        "the request is longer than {} bytes, which is this server's limit; send it in parts",
+                        self.max_bytes
+                    ),
                 ))
             }
         }

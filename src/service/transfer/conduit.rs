@@ -18,8 +18,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::StopWork;
 use super::pool::Turn;
+use super::{StopWork, TransferError};
+use crate::git::pkt_line::PktWriter;
 
 /// Size of one piece of an answer, in bytes.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
@@ -216,6 +217,30 @@ impl Answer {
             rest,
             _stop_work: stop_work,
         }
+    }
+
+    /// An answer that is known already.
+    pub(in crate::service) fn whole(bytes: impl Into<Bytes>) -> Self {
+        let (_, rest) = mpsc::channel(1);
+        Self::new(Some(bytes.into()), rest, StopWork::default())
+    }
+
+    /// The answer to a fetch that tells the refusal in the protocol, with status 200.
+    ///
+    /// # Errors
+    /// `error` itself if it is none for the person at the client.
+    pub fn refused_fetch(error: TransferError) -> Result<Self, TransferError> {
+        if !error.is_refusal() {
+            return Err(error);
+        }
+        tracing::info!(%error, "A fetch was refused: {error}");
+        let mut bytes = Vec::new();
+        let mut out = PktWriter::new(&mut bytes);
+        out.error(&error.to_string())
+            .and_then(|()| out.flush_out())
+            .map_err(TransferError::Answer)?;
+        drop(out);
+        Ok(Self::whole(bytes))
     }
 }
 

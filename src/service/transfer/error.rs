@@ -91,6 +91,21 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// Whether this is a refusal whose sentence the person at the client should read. Git shows no body
+    /// of an answer to a POST, so there it has to be told in the protocol: see [`refused_fetch`].
+    ///
+    /// [`refused_fetch`]: super::Answer::refused_fetch
+    pub(in crate::service) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy { .. }
+                | Self::TooMany { .. }
+                | Self::TooLarge { .. }
+                | Self::Silent { .. }
+                | Self::SwitchedOff(_)
+        )
+    }
+
     /// Whether the server is to blame, not the client or the line to it.
     pub(super) fn is_ours(&self) -> bool {
         match self {

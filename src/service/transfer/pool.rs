@@ -96,13 +96,13 @@ impl Turn {
 
 /// How many requests of each caller run.
 #[derive(Debug)]
-pub(super) struct Callers<K: Eq + Hash + Clone> {
+pub(in crate::service) struct Callers<K: Eq + Hash + Clone> {
     running: Arc<Mutex<HashMap<K, usize>>>,
     max_each: usize,
 }
 
 impl<K: Eq + Hash + Clone> Callers<K> {
-    pub(super) fn new(max_each: usize) -> Self {
+    pub(in crate::service) fn new(max_each: usize) -> Self {
         Self {
             running: Arc::default(),
             max_each,
@@ -110,7 +110,7 @@ impl<K: Eq + Hash + Clone> Callers<K> {
     }
 
     /// Counts a request of `key` until the returned guard is dropped; `None` when it is one too many.
-    pub(super) fn admit(&self, key: K) -> Option<Admitted<K>> {
+    pub(in crate::service) fn admit(&self, key: K) -> Option<Admitted<K>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let count = running.entry(key.clone()).or_default();
         if *count >= self.max_each {
@@ -126,7 +126,7 @@ impl<K: Eq + Hash + Clone> Callers<K> {
 
 /// One counted request.
 #[derive(Debug)]
-pub(super) struct Admitted<K: Eq + Hash> {
+pub(in crate::service) struct Admitted<K: Eq + Hash> {
     running: Arc<Mutex<HashMap<K, usize>>>,
     key: K,
 }
