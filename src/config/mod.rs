@@ -171,6 +171,8 @@ settings! {
         max_filter_depth: usize = 16, Rule::Range(1, 64);
         /// Length of a filter, in bytes.
         max_filter_bytes: usize = 16 << 10, Rule::Range(16, 1 << 20);
+        /// Filters that one `combine:` filter may have, in all its parts.
+        max_filter_parts: usize = 64, Rule::Range(1, 1 << 20);
         /// Ref updates in one push.
         max_commands: usize = 200_000, Rule::Range(1, 1 << 30);
         /// Command list of one push, in bytes.
@@ -179,12 +181,15 @@ settings! {
         max_push_options: usize = 1000, Rule::Range(0, 1 << 20);
         /// Largest pack of a push, in bytes; 0 is no limit.
         max_push_bytes: u64 = 0, Rule::Range(0, 1024 * TIB);
-        /// Most objects in the pack of a push.
-        max_push_objects: u32 = 50_000_000, Rule::Range(1, u32::MAX as u64);
+        /// Most objects in the pack of a push; while it arrives, each takes about 100 bytes of memory.
+        max_push_objects: u32 = 12_000_000, Rule::Range(1, u32::MAX as u64);
         /// Largest single object in a push, in bytes.
         max_object_bytes: u64 = 16 << 30, Rule::Range(1, 1024 * TIB);
-        /// Largest object that is held in memory: commits, trees, tags and whatever deltas are made of, in bytes.
-        max_in_memory_bytes: u64 = 512 << 20, Rule::Range(1024, TIB);
+        /// Largest commit, folder listing or tag in a push, in bytes: these are held in memory.
+        max_in_memory_bytes: u64 = 32 << 20, Rule::Range(1024, 256 << 20);
+        /// Largest file that may be pushed as a delta or serve as the base of one, in bytes; larger ones must come
+        /// whole. While deltas are worked out, such files lie on the disk a few times over.
+        max_delta_object_bytes: u64 = GIB, Rule::Range(1024, TIB);
         /// Longest chain of deltas in a pushed pack.
         max_delta_depth: u32 = 4096, Rule::Range(0, 1_000_000);
         /// Longest ref name, in bytes.

@@ -14,7 +14,7 @@ use gix::ObjectId;
 use gix::hash::oid;
 
 use super::object_store::{ObjectKind, ObjectStore, Pos, Reader, StoreError, parse_tag_target};
-use super::walk::{Bits, WalkError, Walker, tree_entries};
+use super::walk::{Bits, TREE_BYTES_PER_STEP, WalkError, Walker, tree_entries};
 use super::work::{Stopped, Tick};
 
 /// Objects between two calls of the tick.
@@ -87,7 +87,6 @@ pub struct Connectivity<'a> {
 }
 
 /// What is proved, or is being proved by the check under way.
-#[derive(Clone)]
 struct State {
     /// Objects that are complete.
     complete: Bits,
@@ -95,6 +94,40 @@ struct State {
     seen: Vec<ObjectId>,
     /// Ids of blobs outside the push that are here and were met lately.
     seen_blobs: Vec<ObjectId>,
+    /// What the last check has put into `complete` and into which slots of `seen` it has written.
+    last: Last,
+}
+
+struct Last {
+    complete: Vec<Pos>,
+    /// Slots as positions.
+    slots: Bits,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Self {
+            complete: Vec::new(),
+            slots: Bits::new(SEEN_SLOTS as u32),
+        }
+    }
+}
+
+impl State {
+    /// Takes an object for complete; tells whether that is new.
+    fn complete(&mut self, position: Pos) -> bool {
+        let is_new = self.complete.set(position);
+        if is_new {
+            self.last.complete.push(position);
+        }
+        is_new
+    }
+
+    fn see(&mut self, id: &oid) {
+        let slot = slot(id);
+        self.seen[slot] = id.to_owned();
+        self.last.slots.set(Pos(slot as u32));
+    }
 }
 
 /// A commit whose trees must be looked at.
@@ -126,6 +159,7 @@ impl<'a> Connectivity<'a> {
                 complete: Bits::new(objects.len()),
                 seen: vec![null; SEEN_SLOTS],
                 seen_blobs: vec![null; SEEN_SLOTS],
+                last: Last::default(),
             },
             lacks_empty_tree: false,
             since_tick: 0,
@@ -154,12 +188,24 @@ impl<'a> Connectivity<'a> {
     /// # Errors
     /// [`ConnectivityError`]; then nothing more is proved than before.
     pub fn check(&mut self, tips: &[ObjectId], tick: Tick<'_>) -> Result<Vec<ObjectId>, ConnectivityError> {
-        let before = self.state.clone();
+        self.state.last = Last::default();
         let result = self.check_all(tips, tick);
         if result.is_err() {
-            self.state = before;
+            self.forget_last();
         }
         result
+    }
+
+    /// Nothing that the last check proved counts: what it stands on is not taken over.
+    pub fn forget_last(&mut self) {
+        let null = self.ground.objects.hash().null();
+        let last = std::mem::take(&mut self.state.last);
+        for position in last.complete {
+            self.state.complete.unset(position);
+        }
+        for slot in last.slots.range(0, SEEN_SLOTS as u32) {
+            self.state.seen[slot.0 as usize] = null;
+        }
     }
 
     fn check_all(&mut self, tips: &[ObjectId], tick: Tick<'_>) -> Result<Vec<ObjectId>, ConnectivityError> {
@@ -222,7 +268,7 @@ impl<'a> Connectivity<'a> {
 
     /// Sorts a commit: complete, pushed, or to be proved.
     fn meet_commit(&mut self, position: Pos, id: &oid, commits: &mut Vec<Pos>, unproven: &mut Vec<Pos>) {
-        if !self.state.complete.set(position) || self.ground.tips.contains(id) {
+        if !self.state.complete(position) || self.ground.tips.contains(id) {
             return;
         }
         if self.pushed.contains(&position.0) {
@@ -296,7 +342,7 @@ impl<'a> Connectivity<'a> {
         let mut new = Vec::with_capacity(limited.commits.len());
         for (position, tree) in limited.commits {
             self.step(tick)?;
-            self.state.complete.set(position);
+            self.state.complete(position);
             let parents = self
                 .reader
                 .commit_at(position)?
@@ -342,7 +388,7 @@ impl<'a> Connectivity<'a> {
             if self.state.complete.has(position) {
                 continue;
             }
-            self.state.complete.set(position);
+            self.state.complete(position);
             if !folders.parents_have(&id, folder, &mut self.reader)? {
                 stack.push((position, folder));
             }
@@ -372,7 +418,7 @@ impl<'a> Connectivity<'a> {
         if self.kind(position)? != ObjectKind::Tree {
             return Err(wrong_kind(id.to_owned(), ObjectKind::Tree));
         }
-        self.state.complete.set(position);
+        self.state.complete(position);
         stack.push((position, folder));
         Ok(())
     }
@@ -392,6 +438,8 @@ impl<'a> Connectivity<'a> {
         if object.kind != ObjectKind::Tree {
             return Err(wrong_kind(objects.id(position), ObjectKind::Tree));
         }
+        // A wide folder is as much work as many narrow ones.
+        self.since_tick += (object.data.len() / TREE_BYTES_PER_STEP) as u32;
         for entry in tree_entries(object.data, objects.hash().len_in_bytes()) {
             let entry = entry.map_err(|()| wrong_kind(objects.id(position), ObjectKind::Tree))?;
             if entry.is_commit() || self.is_seen(entry.id) {
@@ -406,7 +454,7 @@ impl<'a> Connectivity<'a> {
                 self.meet_tree(child, entry.id, folder, entry.name, folders, stack, older)?;
                 // An older tree is not complete yet, only met; it is looked up again next time.
                 if self.state.complete.has(child) {
-                    self.state.seen[slot] = entry.id.to_owned();
+                    self.state.see(entry.id);
                 }
             } else if self.state.seen_blobs[slot].as_slice() != entry.id.as_bytes() {
                 let child = self.position(entry.id)?;

@@ -15,14 +15,13 @@ use flate2::write::ZlibEncoder;
 use gix_pack::data::entry::Header;
 
 use super::checksum::Checksum;
-use super::object_store::{ObjectKind, ObjectStore, Pos, Reader, StoreError};
+use super::object_store::{ObjectKind, ObjectStore, Pos, ReadError, Reader, StoreError};
+use super::spill::{IN_MEMORY_BYTES, SpillError};
 use super::walk::Bits;
 use super::work::{Stopped, Tick};
 
 /// Largest piece handed to the output at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
-/// Loose objects larger than this are sent as a stream, in bytes.
-const STREAM_BYTES: u64 = 8 << 20;
 /// Entries between two calls of the tick.
 const TICK_ENTRIES: u32 = 1024;
 /// Memory for delta bases of objects that are sent whole, in bytes.
@@ -59,6 +58,15 @@ pub enum EmitError {
     /// The client went away or the budget is used up.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+impl From<ReadError> for EmitError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => Self::Store(error),
+            ReadError::Stopped(stopped) => Self::Stopped(stopped),
+        }
+    }
 }
 
 struct Emitter<'e> {
@@ -336,10 +344,8 @@ impl Emitter<'_> {
     /// Sends an object whole, compressed anew.
     fn send_whole(&mut self, position: Pos) -> Result<(), EmitError> {
         (self.tick)()?;
-        if self.reader.header_at(position)?.1 > STREAM_BYTES
-            && let Some((kind, size, content)) = self.reader.open_loose(position)?
-        {
-            return self.send_stream(position, kind, size, content);
+        if self.reader.header_at(position)?.1 > IN_MEMORY_BYTES {
+            return self.send_large(position);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let object = self.reader.read_at(position, &mut buffer)?;
@@ -359,31 +365,50 @@ impl Emitter<'_> {
     }
 
     /// Sends a large object without holding it in memory.
-    fn send_stream(
-        &mut self,
-        position: Pos,
-        kind: ObjectKind,
-        size: u64,
-        mut content: impl Read,
-    ) -> Result<(), EmitError> {
+    fn send_large(&mut self, position: Pos) -> Result<(), EmitError> {
+        if let Some((kind, size, mut content)) = self.reader.open_loose(position)? {
+            let mut compressor = self.compressor(kind, size)?;
+            let mut piece = vec![0; PIECE_BYTES];
+            let mut left = size;
+            while left > 0 {
+                let len = content.read(&mut piece).unwrap_or(0);
+                if len == 0 {
+                    return Err(StoreError::damaged(self.store.id(position), "it ends too early").into());
+                }
+                left -= len as u64;
+                self.compress(&mut compressor, &piece[..len])?;
+            }
+            let rest = compressor.finish().map_err(Stopped::Output)?;
+            return self.write(&rest);
+        }
+        let (kind, content) = self.reader.content(position, self.tick)?;
+        let mut compressor = self.compressor(kind, content.len())?;
+        let mut outcome = Ok(());
+        let read = content.each_piece(&mut |piece| {
+            outcome = self.compress(&mut compressor, piece);
+            match &outcome {
+                Ok(()) => Ok(()),
+                Err(_) => Err(SpillError::Stopped(Stopped::Cancelled)),
+            }
+        });
+        outcome?;
+        read.map_err(|error| StoreError::damaged(self.store.id(position), error))?;
+        let rest = compressor.finish().map_err(Stopped::Output)?;
+        self.write(&rest)
+    }
+
+    /// Starts an entry that is compressed piece by piece.
+    fn compressor(&self, kind: ObjectKind, size: u64) -> Result<ZlibEncoder<Vec<u8>>, EmitError> {
         let mut bytes = Vec::with_capacity(PIECE_BYTES);
         whole_header(kind).write_to(size, &mut bytes).map_err(Stopped::Output)?;
-        let mut encoder = ZlibEncoder::new(bytes, Compression::default());
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut left = size;
-        while left > 0 {
-            let len = content.read(&mut piece).unwrap_or(0);
-            if len == 0 {
-                return Err(StoreError::damaged(self.store.id(position), "it ends too early").into());
-            }
-            left -= len as u64;
-            encoder.write_all(&piece[..len]).map_err(Stopped::Output)?;
-            let ready = std::mem::take(encoder.get_mut());
-            self.write(&ready)?;
-            (self.tick)()?;
-        }
-        let rest = encoder.finish().map_err(Stopped::Output)?;
-        self.write(&rest)
+        Ok(ZlibEncoder::new(bytes, Compression::default()))
+    }
+
+    fn compress(&mut self, compressor: &mut ZlibEncoder<Vec<u8>>, piece: &[u8]) -> Result<(), EmitError> {
+        compressor.write_all(piece).map_err(Stopped::Output)?;
+        let ready = std::mem::take(compressor.get_mut());
+        self.write(&ready)?;
+        Ok((self.tick)()?)
     }
 }
 

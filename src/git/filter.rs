@@ -1,16 +1,23 @@
 //! Object filters of partial clones (git: `rev-list --filter`): which objects a client leaves out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bstr::ByteSlice;
 use gix::hash::ObjectId;
 
-use super::object_store::{ObjectKind, Pos, StoreError};
+use super::object_store::{ObjectKind, ObjectStore, Pos, StoreError};
 use super::walk::{Bits, WalkError, Walker, tree_entries};
 use super::work::Tick;
+use crate::config::GitSettings;
 
-/// Largest list of patterns of `sparse:oid`, in bytes.
+/// Largest lists of patterns of all `sparse:oid` in one filter together, in bytes.
 const MAX_SPARSE_BYTES: u64 = 1 << 20;
+
+/// Most patterns in them; each takes about a hundred bytes of memory.
+const MAX_PATTERNS: usize = 1 << 16;
+
+/// Comparisons of an entry with a pattern between two calls of the tick.
+const MATCHES_PER_TICK: usize = 1 << 12;
 
 /// Memory for which folders were walked at which path, in bytes. A few small objects may make up a
 /// tree of billions of paths; beyond this what was walked is forgotten, and walked again if it is met
@@ -55,18 +62,70 @@ pub enum BadFilter {
     /// Nested too deeply or too long.
     #[error("the filter is too long or too deeply nested")]
     TooLarge,
+    /// More filters in one than may be.
+    #[error("the filter has more than {limit} parts (git.max_filter_parts)")]
+    TooManyParts {
+        /// The limit.
+        limit: usize,
+    },
+    /// Larger lists of patterns than may be.
+    #[error("the patterns of the filter have more than {limit_bytes} bytes or {limit} lines")]
+    TooManyPatterns {
+        /// The limit of all lists together, in bytes.
+        limit_bytes: u64,
+        /// The limit of all lists together, in patterns.
+        limit: usize,
+    },
+}
+
+/// What a filter may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterLimits {
+    /// Nesting of `combine:`.
+    pub max_depth: usize,
+    /// Length of the text, in bytes.
+    pub max_bytes: usize,
+    /// Filters within filters, in all.
+    pub max_parts: usize,
+}
+
+impl From<&GitSettings> for FilterLimits {
+    fn from(settings: &GitSettings) -> Self {
+        Self {
+            max_depth: settings.max_filter_depth,
+            max_bytes: settings.max_filter_bytes,
+            max_parts: settings.max_filter_parts,
+        }
+    }
 }
 
 impl Filter {
-    /// Parses a filter as it stands in a request. `max_depth` bounds nested `combine:` filters,
-    /// `max_bytes` the text.
+    /// Parses a filter as it stands in a request.
     ///
     /// # Errors
     /// [`BadFilter`]
-    pub fn parse(text: &str, max_depth: usize, max_bytes: usize) -> Result<Self, BadFilter> {
-        if text.len() > max_bytes {
+    pub fn parse(text: &str, limits: FilterLimits) -> Result<Self, BadFilter> {
+        if text.len() > limits.max_bytes {
             return Err(BadFilter::TooLarge);
         }
+        let filter = Self::parse_part(text, limits.max_depth)?;
+        if filter.parts() > limits.max_parts {
+            return Err(BadFilter::TooManyParts {
+                limit: limits.max_parts,
+            });
+        }
+        Ok(filter)
+    }
+
+    /// How many filters it is, in all its parts.
+    fn parts(&self) -> usize {
+        match self {
+            Self::Combine(parts) => parts.iter().map(Self::parts).sum(),
+            _ => 1,
+        }
+    }
+
+    fn parse_part(text: &str, max_depth: usize) -> Result<Self, BadFilter> {
         let invalid = || BadFilter::Invalid(text.to_owned());
         if text == "blob:none" {
             return Ok(Self::BlobNone);
@@ -103,7 +162,7 @@ impl Filter {
                     let part = percent_encoding::percent_decode_str(part)
                         .decode_utf8()
                         .map_err(|_| invalid())?;
-                    Self::parse(&part, max_depth - 1, max_bytes)
+                    Self::parse_part(&part, max_depth - 1)
                 })
                 .collect::<Result<Vec<_>, _>>()
                 .map(Self::Combine);
@@ -142,13 +201,45 @@ impl Filter {
         })
     }
 
-    /// Ids of the blobs that hold patterns; a client must be allowed to read them.
+    /// Ids of the blobs that hold patterns, each once; a client must be allowed to read them.
     pub fn pattern_blobs(&self) -> Vec<ObjectId> {
-        match self {
+        let mut blobs = match self {
             Self::SparseOid(id) => vec![*id],
             Self::Combine(parts) => parts.iter().flat_map(Self::pattern_blobs).collect(),
             _ => Vec::new(),
+        };
+        blobs.sort_unstable();
+        blobs.dedup();
+        blobs
+    }
+
+    /// Whether all lists of patterns together are small enough to be used. Objects that are missing or no
+    /// blobs are left to those who use them.
+    ///
+    /// # Errors
+    /// [`BadFilter::TooManyPatterns`] in the first place; in the second, an object is damaged.
+    pub fn check_patterns(&self, objects: &ObjectStore) -> Result<Result<(), BadFilter>, StoreError> {
+        let mut reader = objects.reader(0);
+        let mut buffer = Vec::new();
+        let (mut bytes, mut patterns) = (0, 0);
+        for id in self.pattern_blobs() {
+            let Some((ObjectKind::Blob, size)) = reader.header(&id)? else {
+                continue;
+            };
+            bytes += size;
+            if bytes <= MAX_SPARSE_BYTES
+                && let Some(blob) = reader.read(&id, &mut buffer)?
+            {
+                patterns += pattern_lines(blob.data).count();
+            }
+            if bytes > MAX_SPARSE_BYTES || patterns > MAX_PATTERNS {
+                return Ok(Err(BadFilter::TooManyPatterns {
+                    limit_bytes: MAX_SPARSE_BYTES,
+                    limit: MAX_PATTERNS,
+                }));
+            }
         }
+        Ok(Ok(()))
     }
 }
 
@@ -179,10 +270,7 @@ struct Patterns(Vec<gix::glob::Pattern>);
 impl Patterns {
     fn parse(content: &[u8]) -> Self {
         Self(
-            content
-                .lines()
-                .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-                .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+            pattern_lines(content)
                 .filter_map(|line| gix::glob::Pattern::from_bytes(line.trim_end_with(|end| end == ' ').as_bytes()))
                 .collect(),
         )
@@ -207,6 +295,14 @@ impl Patterns {
     }
 }
 
+/// The lines of a list of patterns that are patterns.
+fn pattern_lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    content
+        .lines()
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+}
+
 /// Where a tree lies: what decides about the objects in it.
 #[derive(Clone)]
 struct Place {
@@ -223,6 +319,9 @@ pub(super) struct FilteredTrees {
     rules: Vec<Rule>,
     has_paths: bool,
     has_depth: bool,
+    /// Comparisons that one entry costs.
+    matches_per_entry: usize,
+    matches_since_tick: usize,
     /// Trees that were walked, by position and (if paths decide) path, with the least depth.
     walked: HashMap<(u32, Vec<u8>), u64>,
     walked_bytes: usize,
@@ -233,8 +332,14 @@ impl FilteredTrees {
     /// Makes `filter` ready; reads the patterns of `sparse:oid`.
     pub fn new(filter: &Filter, walker: &mut Walker<'_>) -> Result<Self, WalkError> {
         let mut rules = Vec::new();
-        collect_rules(filter, walker, &mut rules)?;
+        collect_rules(filter, walker, &mut rules, &mut HashSet::new())?;
+        let patterns = rules.iter().map(|rule| match rule {
+            Rule::Sparse(Patterns(patterns)) => patterns.len(),
+            _ => 0,
+        });
         Ok(Self {
+            matches_per_entry: 1 + patterns.sum::<usize>(),
+            matches_since_tick: 0,
             has_paths: rules.iter().any(|rule| matches!(rule, Rule::Sparse(_))),
             has_depth: rules.iter().any(|rule| matches!(rule, Rule::TreeDepth(_))),
             rules,
@@ -291,6 +396,11 @@ impl FilteredTrees {
             for entry in tree_entries(object.data, store.hash().len_in_bytes()) {
                 let entry =
                     entry.map_err(|()| StoreError::damaged(store.id(place.tree), "it is not a well-formed tree"))?;
+                self.matches_since_tick += self.matches_per_entry;
+                if self.matches_since_tick >= MATCHES_PER_TICK {
+                    self.matches_since_tick = 0;
+                    tick()?;
+                }
                 if entry.is_commit() {
                     continue;
                 }
@@ -399,7 +509,13 @@ impl FilteredTrees {
     }
 }
 
-fn collect_rules(filter: &Filter, walker: &mut Walker<'_>, rules: &mut Vec<Rule>) -> Result<(), WalkError> {
+/// Of `seen` lists of patterns there is a rule already.
+fn collect_rules(
+    filter: &Filter,
+    walker: &mut Walker<'_>,
+    rules: &mut Vec<Rule>,
+    seen: &mut HashSet<ObjectId>,
+) -> Result<(), WalkError> {
     match filter {
         Filter::None => {}
         Filter::BlobNone => rules.push(Rule::BlobNone),
@@ -409,6 +525,7 @@ fn collect_rules(filter: &Filter, walker: &mut Walker<'_>, rules: &mut Vec<Rule>
         Filter::SparseName(name) => {
             return Err(StoreError::damaged(name, "the name of a sparse filter was not resolved").into());
         }
+        Filter::SparseOid(id) if !seen.insert(*id) => {}
         Filter::SparseOid(id) => match walker.reader().header(id)? {
             Some((ObjectKind::Blob, size)) if size <= MAX_SPARSE_BYTES => {
                 let mut buffer = Vec::new();
@@ -422,7 +539,7 @@ fn collect_rules(filter: &Filter, walker: &mut Walker<'_>, rules: &mut Vec<Rule>
         },
         Filter::Combine(parts) => {
             for part in parts {
-                collect_rules(part, walker, rules)?;
+                collect_rules(part, walker, rules, seen)?;
             }
         }
     }
@@ -441,7 +558,12 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Filter, BadFilter> {
-        Filter::parse(text, 4, 1000)
+        let limits = FilterLimits {
+            max_depth: 4,
+            max_bytes: 1000,
+            max_parts: 10,
+        };
+        Filter::parse(text, limits)
     }
 
     #[test]
@@ -544,6 +666,82 @@ mod tests {
         }
 
         assert_eq!(parse(&text), Err(BadFilter::TooLarge));
+    }
+
+    #[test]
+    fn filters_of_more_parts_than_allowed_are_refused_however_they_are_nested() {
+        let flat = |count: usize| format!("combine:{}", vec!["tree:1"; count].join("+"));
+        assert!(parse(&flat(10)).is_ok());
+        assert_eq!(parse(&flat(11)), Err(BadFilter::TooManyParts { limit: 10 }));
+        let half = percent_encoding::utf8_percent_encode(&flat(6), percent_encoding::NON_ALPHANUMERIC).to_string();
+        assert_eq!(
+            parse(&format!("combine:{half}+{half}")),
+            Err(BadFilter::TooManyParts { limit: 10 })
+        );
+    }
+
+    /// A bare repository with one folder of `entries` files and folders, and a blob of `patterns`.
+    fn wide(entries: usize, patterns: &str) -> (tempfile::TempDir, ObjectStore, ObjectId, ObjectId) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        git(folder.path(), &["init", "-q", "--bare", "."], "");
+        let patterns = git(folder.path(), &["hash-object", "-w", "--stdin"], patterns);
+        let mut listing = String::new();
+        for number in 0..entries {
+            listing.push_str(&format!("100644 blob {patterns}\tfile-{number}\n"));
+        }
+        let root = git(folder.path(), &["mktree"], &listing);
+        let hash = gix::hash::Kind::Sha1;
+        let store = ObjectStore::open(&folder.path().join("objects"), hash, &[], None, 64 << 20).expect("opens");
+        let id = |text: &str| ObjectId::from_hex(text.as_bytes()).expect("an id");
+        (folder, store, id(&root), id(&patterns))
+    }
+
+    #[test]
+    fn the_comparisons_of_one_wide_folder_with_many_patterns_tick() {
+        let patterns: String = (0..500).map(|number| format!("/nothing-{number}\n")).collect();
+        let (_folder, store, root, blob) = wide(1000, &patterns);
+        for (filter, least_ticks) in [(Filter::SparseOid(blob), 100), (Filter::TreeDepth(2), 0)] {
+            let mut walker = Walker::new(&store, &[], 1 << 20);
+            let mut trees = FilteredTrees::new(&filter, &mut walker).expect("readable");
+            let (mut bits, nothing) = (Bits::new(store.len()), Bits::new(store.len()));
+            let mut ticks = 0;
+
+            trees
+                .add_tree(&mut walker, root, false, &mut bits, &nothing, &mut || {
+                    ticks += 1;
+                    Ok(())
+                })
+                .expect("walks");
+
+            assert!(ticks >= least_ticks, "{filter:?}: {ticks}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_patterns_that_is_named_often_is_kept_once() {
+        let (_folder, store, _, blob) = wide(1, "/a\n/b\n");
+        let filter = Filter::Combine(vec![Filter::SparseOid(blob); 50]);
+        let mut walker = Walker::new(&store, &[], 1 << 20);
+
+        let trees = FilteredTrees::new(&filter, &mut walker).expect("readable");
+
+        assert_eq!((trees.rules.len(), trees.matches_per_entry), (1, 3));
+    }
+
+    #[test]
+    fn lists_of_patterns_are_bounded_in_bytes_and_number() {
+        let many = "a\n".repeat(MAX_PATTERNS + 1);
+        let long = "#".repeat(MAX_SPARSE_BYTES as usize + 1);
+        for content in [many, long] {
+            let (_folder, store, _, blob) = wide(1, &content);
+            let checked = Filter::SparseOid(blob).check_patterns(&store).expect("readable");
+            assert!(matches!(checked, Err(BadFilter::TooManyPatterns { .. })));
+        }
+        let (_folder, store, _, blob) = wide(1, "/a\n");
+        assert_eq!(
+            Filter::SparseOid(blob).check_patterns(&store).expect("readable"),
+            Ok(())
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod repo_init;
 pub mod rev;
 pub mod shallow;
 pub mod snapshot;
+pub mod spill;
 mod summed;
 pub mod upload_pack;
 pub mod walk;

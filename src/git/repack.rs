@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use super::durable;
 use super::emit::{EmitError, EmitOptions, emit};
-use super::index_pack::{IndexError, IndexLimits, index_pack};
+use super::index_pack::{DELTAS_FOR_THREADS, IndexError, IndexLimits, index_pack};
 use super::object_store::{ObjectStore, Pos, StoreError};
 use super::quarantine::Quarantine;
 use super::snapshot::{OpenError, Repository};
 use super::walk::Bits;
-use super::work::{Stopped, Tick};
+use super::work::{OtherThreads, Stopped, Tick};
 
 /// Memory for delta bases while the new pack is indexed, in bytes.
 const CACHE_BYTES: usize = 96 << 20;
@@ -188,9 +188,12 @@ fn write_pack(
         max_objects: u32::MAX,
         max_object_bytes: u64::MAX,
         max_in_memory_bytes: u64::MAX,
+        max_delta_object_bytes: u64::MAX,
         max_delta_depth: u32::MAX,
         delta_cache_bytes: CACHE_BYTES,
         threads: 1,
+        deltas_for_threads: DELTAS_FOR_THREADS,
+        other_threads: OtherThreads::default(),
     };
     std::thread::scope(|scope| {
         let emitter = scope.spawn(move || send(objects, bits, writer));

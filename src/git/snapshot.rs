@@ -19,7 +19,7 @@ use super::walk::{Bits, WalkError, Walker};
 use super::work::Tick;
 
 /// Decoded objects larger than this are refused: what needs decoding is history, folders and deltas.
-const MAX_OBJECT_BYTES: usize = 1 << 30;
+const MAX_OBJECT_BYTES: usize = 256 << 20;
 /// Memory for delta bases while refs are peeled, in bytes.
 const PEEL_CACHE_BYTES: usize = 4 << 20;
 /// Memory for delta bases while reachability is computed, in bytes.

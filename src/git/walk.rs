@@ -10,6 +10,8 @@ use super::work::{Stopped, Tick};
 
 /// Objects between two calls of the tick.
 const TICK_OBJECTS: u32 = 256;
+/// So many bytes of a tree count as one more object.
+pub(super) const TREE_BYTES_PER_STEP: usize = 512;
 /// Slots of the table of ids seen lately. Trees name the same entries again and again; this table
 /// keeps most of them from being looked up in the packs.
 const SEEN_SLOTS: usize = 1 << 16;
@@ -52,6 +54,11 @@ impl Bits {
         let is_new = *word & bit == 0;
         *word |= bit;
         is_new
+    }
+
+    /// Takes the position out.
+    pub fn unset(&mut self, position: Pos) {
+        self.0[position.0 as usize / 64] &= !(1 << (position.0 % 64));
     }
 
     /// Number of positions in the set.
@@ -386,6 +393,8 @@ impl<'s> Walker<'s> {
             if object.kind != ObjectKind::Tree {
                 return Err(StoreError::damaged(self.store.id(position), "a tree was expected here").into());
             }
+            // A wide folder is as much work as many narrow ones.
+            self.since_tick += (object.data.len() / TREE_BYTES_PER_STEP) as u32;
             for entry in tree_entries(object.data, hash_len) {
                 let entry =
                     entry.map_err(|()| StoreError::damaged(self.store.id(position), "it is not a well-formed tree"))?;

@@ -1,7 +1,7 @@
 //! How long one request may go on working.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,13 +34,14 @@ pub type Tick<'a> = &'a mut dyn FnMut() -> Result<(), Stopped>;
 
 /// One request's leave to work: it ends when the client disconnects or the processor time is used up.
 ///
-/// Processor time is that of the thread that calls [`Work::check`], so one request must stay on one
-/// thread; time spent waiting for a slow client costs nothing.
+/// Processor time is that of the thread that calls [`Work::check`] and of those that note theirs in
+/// [`Work::other_threads`]; time spent waiting for a slow client costs nothing.
 #[derive(Debug)]
 pub struct Work {
     cancelled: Arc<AtomicBool>,
     cpu_budget: Option<Duration>,
     cpu_at_start: OnceLock<Duration>,
+    other_threads: OtherThreads,
 }
 
 impl Work {
@@ -50,6 +51,7 @@ impl Work {
             cancelled,
             cpu_budget,
             cpu_at_start: OnceLock::new(),
+            other_threads: OtherThreads::default(),
         }
     }
 
@@ -69,7 +71,7 @@ impl Work {
         if let Some(budget) = self.cpu_budget {
             let now = thread_cpu_time();
             let start = *self.cpu_at_start.get_or_init(|| now);
-            if now.saturating_sub(start) > budget {
+            if now.saturating_sub(start) + self.other_threads.used() > budget {
                 return Err(Stopped::CpuBudget {
                     limit_secs: budget.as_secs(),
                 });
@@ -78,9 +80,51 @@ impl Work {
         Ok(())
     }
 
+    /// Where threads that help with this request note their processor time.
+    pub fn other_threads(&self) -> OtherThreads {
+        self.other_threads.clone()
+    }
+
     /// Whether the client is gone.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Processor time of the threads that help the one that answers a request.
+#[derive(Clone, Debug, Default)]
+pub struct OtherThreads(Arc<AtomicU64>);
+
+impl OtherThreads {
+    /// A clock for the calling thread, which starts now.
+    pub fn clock(&self) -> ThreadClock {
+        ThreadClock {
+            used_nanos: self.0.clone(),
+            noted: thread_cpu_time(),
+        }
+    }
+
+    /// What all of them have noted.
+    pub fn used(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Notes the processor time of one helping thread; must stay on it.
+#[derive(Debug)]
+pub struct ThreadClock {
+    used_nanos: Arc<AtomicU64>,
+    noted: Duration,
+}
+
+impl ThreadClock {
+    /// Adds what this thread used since the last call.
+    pub fn note(&mut self) {
+        let now = thread_cpu_time();
+        let used = now.saturating_sub(self.noted);
+        self.noted = now;
+        self.used_nanos
+            .fetch_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -109,6 +153,25 @@ mod tests {
         };
 
         assert!(matches!(stopped, Stopped::CpuBudget { limit_secs: 0 }));
+    }
+
+    #[test]
+    fn what_helping_threads_use_counts() {
+        let work = Work::new(Arc::default(), Some(Duration::from_millis(20)));
+        assert!(work.check().is_ok());
+        let others = work.other_threads();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut clock = others.clock();
+                let mut spins = 0_u64;
+                while others.used() <= Duration::from_millis(20) {
+                    spins = std::hint::black_box(spins + 1);
+                    clock.note();
+                }
+            });
+        });
+
+        assert!(matches!(work.check(), Err(Stopped::CpuBudget { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!    │       made       a repository that this push makes, and unmakes if nothing gets in
 //!    │       gate       rules · durable row · refs move · consequences · row closed
 //!    └─ git::receive_pack
+//! unclosed              rows of done pushes that the database did not take
 //! recover               at the start: what a crash left open is settled by what the refs say
 //! notice                what stock git moved on disk gets rows, too
 //! ```
@@ -15,6 +16,7 @@ mod gate;
 mod made;
 mod notice;
 mod recover;
+mod unclosed;
 
 use std::io::Read as _;
 use std::net::IpAddr;
@@ -29,6 +31,7 @@ use self::gate::{Closed, Gate};
 use self::made::{Inside, Made};
 use self::notice::Notices;
 pub use self::recover::RecoverError;
+use self::unclosed::Unclosed;
 use super::access::{Access, Opened, PushTarget};
 use super::repos::Repos;
 use super::sign_in::SignedIn;
@@ -79,6 +82,7 @@ struct Inner {
     repos: Repos,
     made: Arc<Made>,
     notices: Notices,
+    unclosed: Unclosed,
     /// Repositories with nothing in them: stand for one that a push is to make.
     empty: EmptyRepositories,
     cache_dir: Box<Path>,
@@ -114,6 +118,7 @@ impl Pushes {
                 repos,
                 made: Arc::new(Made::new(made::markers_in(cache_dir))),
                 notices,
+                unclosed: Unclosed::default(),
                 empty: EmptyRepositories::default(),
                 cache_dir: cache_dir.into(),
                 nonce_seed,

@@ -116,8 +116,9 @@ fn refs_after(before: &[(String, String)], song: &WorkTree, kind: &Kind) -> Vec<
     after.into_iter().collect()
 }
 
-/// Stops the server at `point` in a push of this kind. `false`: the point was not on its way.
-fn crash_at(point: &str, kind: &Kind) -> bool {
+/// Stops the server at `point` in a push of this kind and starts it again with the safeguards in
+/// `switched_off`. `Ok(false)`: the point was not on its way; an error is a broken promise.
+fn crash_at(point: &str, kind: &Kind, switched_off: &str) -> Result<bool, String> {
     let mut song = song(kind);
     let bare = song.server.folder_of("anna/song");
     song.server.stop();
@@ -129,36 +130,37 @@ fn crash_at(point: &str, kind: &Kind) -> bool {
 
     if push.ok() && song.server.is_running() {
         assert_eq!(refs(&bare), after, "{point}, {}", kind.name);
-        return false;
+        return Ok(false);
     }
     song.server.wait_for_end();
     let acknowledged = push.ok();
     // As it lies there, before anything tidies up.
     repositories::assert_sound(&bare);
 
-    song.server.start_again_with("AUXIN_FAULT", "");
+    song.server.start_again_with("AUXIN_FAULT", switched_off);
 
     let now = refs(&bare);
     let told = format!("{point}, {}: {now:?}", kind.name);
-    if acknowledged {
-        assert_eq!(now, after, "acknowledged and lost: {told}");
+    if acknowledged && now != after {
+        return Err(format!("acknowledged and lost: {told}"));
     }
-    if kind.atomic {
-        assert!(now == before || now == after, "neither all nor none: {told}");
+    if kind.atomic && now != before && now != after {
+        return Err(format!("neither all nor none: {told}"));
     }
     for (name, id) in &now {
         let known = before.contains(&(name.clone(), id.clone())) || after.contains(&(name.clone(), id.clone()));
-        assert!(known, "{name} is neither old nor new: {told}");
+        if !known {
+            return Err(format!("{name} is neither old nor new: {told}"));
+        }
     }
     for (name, _) in &before {
         let may_go = !after.iter().any(|(kept, _)| kept == name);
-        assert!(
-            may_go || now.iter().any(|(kept, _)| kept == name),
-            "{name} is gone: {told}"
-        );
+        if !may_go && !now.iter().any(|(kept, _)| kept == name) {
+            return Err(format!("{name} is gone: {told}"));
+        }
     }
     repositories::assert_sound(&bare);
-    assert!(song.server.quarantines("anna/song").is_empty(), "{told}");
+    check_tidy(&song.server, "anna/song")?;
     // Whoever lost the connection tries again.
     if now != after {
         song.tree.push("anna/song", kind.what).assert_ok();
@@ -166,16 +168,117 @@ fn crash_at(point: &str, kind: &Kind) -> bool {
     assert_eq!(refs(&bare), after, "after a second try: {told}");
     repositories::assert_sound(&bare);
     on_disk(&bare, &["pack-refs", "--all"]).assert_ok();
-    true
+    Ok(true)
+}
+
+/// Nothing of a push that a crash ended lies about: no quarantine, no lock.
+fn check_tidy(server: &TestServer, address: &str) -> Result<(), String> {
+    let left = server.quarantines(address);
+    if !left.is_empty() {
+        return Err(format!("quarantines stayed: {left:?}"));
+    }
+    let bare = server.folder_of(address);
+    let names = std::fs::read_dir(&bare).expect("a repository").flatten();
+    let locks: Vec<String> = names
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".lock") && name != "auxin-repack.lock")
+        .collect();
+    if locks.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("locks stayed: {locks:?}"))
+    }
+}
+
+/// Stops the server at `point` while a push makes a repository whose HEAD is to name another branch
+/// than usual.
+fn crash_in_the_first_push(point: &str, switched_off: &str) -> Result<bool, String> {
+    let mut server = TestServer::start();
+    let anna = server.user("anna");
+    let tree = anna.new_project("song");
+    tree.write("Song.txt", "la").commit("First take");
+    tree.git(&["branch", "take"]).assert_ok();
+    server.stop();
+    server.start_again_with("AUXIN_FAULT", point);
+
+    let push = tree.push("anna/fresh", &["take"]);
+
+    if push.ok() && server.is_running() {
+        return Ok(false);
+    }
+    server.wait_for_end();
+    server.start_again_with("AUXIN_FAULT", switched_off);
+    let shown = server.auxin(&["repo", "show", "anna/fresh"]);
+    if shown.ok() {
+        let bare = server.folder_of("anna/fresh");
+        repositories::assert_sound(&bare);
+        check_tidy(&server, "anna/fresh")?;
+        let head = std::fs::read_to_string(bare.join("HEAD")).expect("readable");
+        if !refs(&bare).is_empty() && head != "ref: refs/heads/take\n" {
+            return Err(format!("{point}: HEAD names nothing: {head}"));
+        }
+    } else if push.ok() {
+        return Err(format!("{point}: acknowledged and gone"));
+    }
+    tree.push("anna/fresh", &["take"]).assert_ok();
+    let bare = server.folder_of("anna/fresh");
+    assert_eq!(
+        std::fs::read_to_string(bare.join("HEAD")).expect("readable"),
+        "ref: refs/heads/take\n"
+    );
+    repositories::assert_sound(&bare);
+    Ok(true)
+}
+
+/// Stops the server at `point` while a push brings a shallow boundary.
+fn crash_in_a_shallow_push(point: &str, switched_off: &str) -> Result<bool, String> {
+    let mut server = TestServer::start();
+    let anna = server.user("anna");
+    let source = server.repo("anna/source");
+    repositories::straight_history(&source, 5);
+    let tree = anna.clone_repo("anna/source", "cut", &["--depth", "2"]);
+    let bare = server.repo("anna/song");
+    on_disk(&bare, &["config", "receive.shallowUpdate", "true"]).assert_ok();
+    server.stop();
+    server.start_again_with("AUXIN_FAULT", point);
+
+    let push = tree.push("anna/song", &["main"]);
+
+    if push.ok() && server.is_running() {
+        return Ok(false);
+    }
+    server.wait_for_end();
+    server.start_again_with("AUXIN_FAULT", switched_off);
+    if push.ok() && refs(&bare).is_empty() {
+        return Err(format!("{point}: acknowledged and lost"));
+    }
+    repositories::assert_sound(&bare);
+    check_tidy(&server, "anna/song")?;
+    tree.push("anna/song", &["main"]).assert_ok();
+    repositories::assert_sound(&bare);
+    assert_eq!(
+        std::fs::read_to_string(bare.join("shallow"))
+            .expect("there")
+            .lines()
+            .count(),
+        1
+    );
+    Ok(true)
 }
 
 /// Every kind of push is stopped at `point`; at least one of them gets there.
 fn crash_everything_at(point: &str) {
     let mut reached = Vec::new();
     for kind in &KINDS {
-        if crash_at(point, kind) {
+        if crash_at(point, kind, "").unwrap_or_else(|broken| panic!("{broken}")) {
             reached.push(kind.name);
         }
+    }
+    if crash_in_the_first_push(point, "").unwrap_or_else(|broken| panic!("{broken}")) {
+        reached.push("a push that makes the repository");
+    }
+    if crash_in_a_shallow_push(point, "").unwrap_or_else(|broken| panic!("{broken}")) {
+        reached.push("a shallow push");
     }
     println!("{point} was reached by {reached:?}");
     assert!(!reached.is_empty(), "no push ever came to {point}");
@@ -214,6 +317,28 @@ points! {
     stopped_after_the_first_ref_a_push_is_old_or_new: "after-first-ref",
     stopped_after_all_refs_a_push_is_old_or_new: "after-refs",
     stopped_before_the_report_a_push_is_old_or_new: "before-report",
+    stopped_with_head_locked_a_push_is_old_or_new: "after-head-lock",
+    stopped_with_the_shallow_boundary_locked_a_push_is_old_or_new: "after-shallow-lock",
+}
+
+#[test]
+fn without_settling_the_check_finds_an_atomic_push_done_by_half() {
+    let atomic = KINDS
+        .iter()
+        .find(|kind| kind.name == "several refs at once")
+        .expect("there");
+    let broken = crash_at("after-first-ref", atomic, "no-settle").expect_err("the check sees nothing");
+    assert!(broken.contains("neither all nor none"), "{broken}");
+}
+
+#[test]
+fn without_sweeping_the_check_finds_quarantines_and_locks() {
+    let quarantine = crash_at("after-pack-written", &KINDS[0], "no-sweep").expect_err("the check sees nothing");
+    assert!(quarantine.contains("quarantines"), "{quarantine}");
+    let head = crash_in_the_first_push("after-head-lock", "no-sweep").expect_err("the check sees nothing");
+    assert!(head.contains("HEAD.lock"), "{head}");
+    let shallow = crash_in_a_shallow_push("after-shallow-lock", "no-sweep").expect_err("the check sees nothing");
+    assert!(shallow.contains("shallow.lock"), "{shallow}");
 }
 
 /// The points that the source names.

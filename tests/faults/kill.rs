@@ -58,18 +58,37 @@ fn every_acknowledged_push_is_there_after_the_server_was_killed_at_any_moment() 
 
         server.start_again();
 
-        for (branch, id) in acknowledged.lock().expect("not poisoned").iter() {
-            let reached = repositories::on_disk(&bare, &["merge-base", "--is-ancestor", id, branch]);
-            assert!(
-                reached.ok(),
-                "{id} on {branch} was acknowledged and is gone: {reached:?}"
-            );
-        }
+        check_nothing_is_lost(&bare, &acknowledged.lock().expect("not poisoned")).expect("all is there");
         assert!(server.quarantines("band/song").is_empty());
         repositories::assert_sound(&bare);
     }
     let copy = people[0].clone_repo("band/song", "copy", &[]);
     copy.assert_sound();
+
+    // What the check would see if the last push of somebody had been lost.
+    let (branch, id) = acknowledged
+        .lock()
+        .expect("not poisoned")
+        .last()
+        .cloned()
+        .expect("somebody pushed");
+    repositories::on_disk(
+        &bare,
+        &["update-ref", &format!("refs/heads/{branch}"), &format!("{id}~1")],
+    )
+    .assert_ok();
+    check_nothing_is_lost(&bare, &acknowledged.lock().expect("not poisoned")).expect_err("the check sees nothing");
+}
+
+/// Every branch reaches what was acknowledged on it.
+fn check_nothing_is_lost(bare: &std::path::Path, acknowledged: &[(String, String)]) -> Result<(), String> {
+    for (branch, id) in acknowledged {
+        let reached = repositories::on_disk(bare, &["merge-base", "--is-ancestor", id, branch]);
+        if !reached.ok() {
+            return Err(format!("{id} on {branch} was acknowledged and is gone: {reached:?}"));
+        }
+    }
+    Ok(())
 }
 
 #[test]

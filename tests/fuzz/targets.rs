@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use auxin::config::GitSettings;
 use auxin::git::bitmap::BitmapFile;
 use auxin::git::bitmap::ewah::words_for;
-use auxin::git::filter::Filter;
+use auxin::git::filter::{Filter, FilterLimits};
 use auxin::git::index_pack::{IndexError, IndexLimits, index_pack};
 use auxin::git::midx::Midx;
 use auxin::git::object_store::ObjectKind;
@@ -14,6 +14,7 @@ use auxin::git::receive_pack::commands::{self, CommandLimits};
 use auxin::git::repo_config::RepoConfig;
 use auxin::git::rev;
 use auxin::git::snapshot::Repository;
+use auxin::git::spill::Content;
 use auxin::git::upload_pack::{self, Protocol, UploadOptions};
 use auxin::git::work::Work;
 use auxin::git::{ObjectId, fsck};
@@ -66,6 +67,7 @@ fn limits() -> GitSettings {
         max_push_objects: 2_000,
         max_object_bytes: 1 << 20,
         max_in_memory_bytes: 1 << 20,
+        max_delta_object_bytes: 1 << 20,
         max_delta_depth: 50,
         ..GitSettings::default()
     }
@@ -172,7 +174,8 @@ pub fn commands() -> Target {
     }
 }
 
-/// A pack into quarantine: taken in whole or refused; what is taken in, git reads.
+/// A pack into quarantine, its objects checked while it arrives: taken in whole or refused; what is taken
+/// in, git reads. Thin packs are completed from a repository, deltas worked off by one thread or two.
 pub fn pack() -> Target {
     pack_as("pack", Kind::Sha1, || {
         corpus::packs(&REPOSITORY.path().join("song.git"))
@@ -188,17 +191,46 @@ pub fn pack_sha256() -> Target {
 
 fn pack_as(name: &'static str, hash: Kind, corpus: fn() -> Vec<Vec<u8>>) -> Target {
     let settings = limits();
+    let place = match hash {
+        Kind::Sha256 => &REPOSITORY_SHA256,
+        _ => &REPOSITORY,
+    };
+    let repository = Repository::open(&place.path().join("song.git"), true).expect("a sound repository");
+    let objects = repository.snapshot().expect("a sound repository").objects.clone();
     Target {
         name,
         corpus,
         run: Box::new(move |input| {
             let folder = tempfile::tempdir().expect("a folder for temporary files");
+            // The input itself chooses, so that it fails the same way again.
+            let choice = input
+                .iter()
+                .fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
             let mut limits = IndexLimits::of_push(&settings);
-            limits.threads = 1;
+            limits.threads = 1 + usize::from(choice & 1);
+            limits.deltas_for_threads = 1;
+            if choice & 2 != 0 {
+                limits.delta_cache_bytes = 1;
+            }
             let mut rest = input;
-            let mut none = |_: &ObjectId| -> Option<(ObjectKind, Vec<u8>)> { None };
+            let mut reader = objects.reader(1 << 20);
+            let mut bases = |id: &ObjectId| -> Option<(ObjectKind, Content)> {
+                let position = objects.position(id)?;
+                reader.content(position, &mut || Ok(())).ok()
+            };
+            let mut checker = fsck::Checker::new(std::sync::Arc::new(fsck::Rules::default()));
             let mut tick = || Ok(());
-            let taken = index_pack(&mut rest, folder.path(), hash, &limits, &mut none, &mut (), &mut tick);
+            let taken = index_pack(
+                &mut rest,
+                folder.path(),
+                hash,
+                &limits,
+                &mut bases,
+                &mut checker,
+                &mut tick,
+            );
+            checker.finish(&mut |_| fsck::FoundBlob::Missing);
+            assert!(checker.problems().len() < 10_000);
             match taken {
                 Ok(Some(pack)) => {
                     assert!(pack.objects > 0);
@@ -314,7 +346,12 @@ pub fn filter() -> Target {
         corpus: corpus::filters,
         run: Box::new(|input| {
             let Ok(text) = std::str::from_utf8(input) else { return };
-            match Filter::parse(text, 8, 1 << 10) {
+            let limits = FilterLimits {
+                max_depth: 8,
+                max_bytes: 1 << 10,
+                max_parts: 16,
+            };
+            match Filter::parse(text, limits) {
                 Ok(filter) => {
                     assert!(text.len() <= 1 << 10);
                     filter.names();

@@ -8,6 +8,9 @@ mod formats;
 mod handed_over;
 mod offers;
 mod on_disk;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/pack.rs"]
+mod pack;
 mod plan;
 mod push_objects;
 mod push_support;

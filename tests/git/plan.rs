@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use auxin::config::GitSettings;
 use auxin::git::ObjectId;
-use auxin::git::filter::Filter;
+use auxin::git::filter::{Filter, FilterLimits};
 use auxin::git::plan::{PackRequest, plan};
 use auxin::git::snapshot::Repository;
 use tempfile::TempDir;
@@ -335,7 +336,7 @@ fn filters_leave_out_what_git_leaves_out() {
         sparse.as_str(),
     ] {
         let request = PackRequest {
-            filter: Filter::parse(filter, 4, 1000).expect("a filter"),
+            filter: Filter::parse(filter, FilterLimits::from(&GitSettings::default())).expect("a filter"),
             ..clone_request(&repo)
         };
         let expected = repo.objects(&[&format!("--filter={filter}"), "main", "side", "v8", "tagtag"]);

@@ -1,5 +1,6 @@
 //! Pushes whose objects are refused, and those that only look as if they should be.
 
+use crate::pack;
 use crate::push_support::{Place, command, git_in};
 
 const NULL: &str = "0000000000000000000000000000000000000000";
@@ -279,4 +280,75 @@ fn a_request_that_is_no_push_is_told_so() {
             String::from_utf8_lossy(&answer)
         );
     }
+}
+
+/// A push of one blob that copies all of the blob `base` and adds to it, under a tag.
+fn built_on(base: &str, content: &[u8]) -> (Vec<u8>, String) {
+    let mut delta = pack::delta_head(content.len() as u64, content.len() as u64 + 1);
+    delta.extend([0xb0, content.len() as u8, (content.len() >> 8) as u8, 1, b'!']);
+    let mut id = [0; 20];
+    for (byte, digits) in id.iter_mut().zip(base.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).expect("hex"), 16).expect("hex");
+    }
+    let mut pack = pack::Pack::default();
+    pack.delta_of(&id, &delta);
+    let made = pack::hex(&pack::id("blob", &[content, b"!"].concat()));
+    let mut request = command(&"0".repeat(40), &made, "refs/tags/made", Some("report-status"));
+    request.extend(b"0000");
+    request.extend(pack.finish());
+    (request, made)
+}
+
+#[test]
+fn a_thin_pack_may_build_only_on_what_the_client_was_told_of() {
+    let place = Place::new();
+    place.commit("a", "a");
+    place.push(&["main"]).ok();
+    let secret = b"a password that was deleted from history".to_vec();
+    std::fs::write(place.client.join("secret"), &secret).expect("writes");
+    let path = place.client.join("secret");
+    let id = place.on_server(&["hash-object", "-w", &path.to_string_lossy()]);
+    let (request, made) = built_on(&id, &secret);
+    let files = place.object_files();
+
+    let (answer, _) = place.serve(&request);
+
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("unresolved deltas"), "{answer}");
+    assert_eq!(place.object_files(), files);
+    // The same once a visible ref reaches it, in a folder or by itself; a hidden one does not count.
+    place.on_server(&["update-ref", "refs/secret/keep", &id]);
+    place.on_server(&["config", "transfer.hideRefs", "refs/secret"]);
+    let (answer, _) = place.serve(&request);
+    assert!(String::from_utf8_lossy(&answer).contains("unresolved deltas"));
+    place.on_server(&["update-ref", "refs/tags/known", &id]);
+    let (answer, _) = place.serve(&request);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("ok refs/tags/made"), "{answer}");
+    assert_eq!(place.on_server(&["rev-parse", "refs/tags/made"]), made);
+}
+
+#[test]
+fn a_thin_pack_builds_on_old_history_and_on_what_a_lender_told() {
+    let place = Place::new();
+    let text: String = (0..2000).map(|n| format!("line {n}\n")).collect();
+    place.commit("old", &text);
+    let old = place.git(&["rev-parse", "HEAD:old"]);
+    place.commit("old", "something short");
+    place.push(&["main"]).ok();
+    let content = text.into_bytes();
+    // No branch holds it as it is now.
+    let (request, _) = built_on(&old, &content);
+    let (answer, _) = place.serve(&request);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("ok refs/tags/made"), "{answer}");
+
+    let borrower = Place::new();
+    let alternates = borrower.server.join("objects/info/alternates");
+    std::fs::create_dir_all(alternates.parent().expect("a folder")).expect("makes folders");
+    std::fs::write(alternates, format!("{}\n", place.server.join("objects").display())).expect("writes");
+    let (request, _) = built_on(&old, &content);
+    let (answer, _) = borrower.serve(&request);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("ok refs/tags/made"), "{answer}");
 }

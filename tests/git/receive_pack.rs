@@ -151,6 +151,7 @@ fn a_push_that_saw_an_old_ref_is_refused() {
     place.push(&["main"]).ok();
     place.commit("c", "c");
     let files = place.object_files();
+    drop(place.calls());
 
     let pushed = place
         .push_seeing(&place.client, seen, &["main"])
@@ -633,16 +634,16 @@ fn a_push_survives_stock_git_repacking_before_its_refs_have_moved() {
 }
 
 #[test]
-fn a_delta_on_a_file_too_large_for_memory_is_refused_with_the_limit() {
+fn a_delta_on_a_file_too_large_for_deltas_is_refused_with_the_limit() {
     let mut place = Place::new();
     let text: String = (0..2000).map(|n| format!("line {n}\n")).collect();
     place.commit("a", &text);
     place.push(&["main"]).ok();
     place.commit("a", &format!("{text}more"));
-    place.settings.max_in_memory_bytes = 4096;
+    place.settings.max_delta_object_bytes = 4096;
     let files = place.object_files();
 
-    place.push(&["--thin", "main"]).refused("git.max_in_memory_bytes");
+    place.push(&["--thin", "main"]).refused("git.max_delta_object_bytes");
 
     assert_eq!(place.object_files(), files);
 }

@@ -9,7 +9,7 @@ use crate::support::wire::{self, NO_OBJECT, V2};
 use crate::support::{MIB, Request, TestServer, noise};
 
 /// A commit with one file, and everything of it but the commit as a pack.
-fn file_in_commit(kind: &str, mode: &str, name: &[u8], content: &[u8]) -> (Pack, String) {
+pub fn file_in_commit(kind: &str, mode: &str, name: &[u8], content: &[u8]) -> (Pack, String) {
     let file = pack::id(kind, content);
     let tree = pack::tree(&[(mode, name, file)]);
     let tree_id = pack::id("tree", &tree);

@@ -11,6 +11,7 @@ mod bundles;
 mod clone_fetch;
 mod dependencies;
 mod first_five_minutes;
+mod guards;
 mod hooks;
 mod hostile_packs;
 mod limits;

@@ -9,8 +9,11 @@ use gix::ObjectId;
 use gix::hash::Kind;
 
 use super::entry::whole_entry_head;
+use super::make::index_error;
 use super::{Entry, FindBase, IndexError, Received};
 use crate::git::checksum::Checksum;
+use crate::git::spill::SpillError;
+use crate::git::work::Tick;
 
 /// Bytes read at once while the checksum is made anew.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
@@ -26,6 +29,7 @@ pub(super) fn append_bases(
     order: &[u32],
     bases: &[ObjectId],
     find_base: FindBase<'_>,
+    tick: Tick<'_>,
 ) -> Result<u32, IndexError> {
     // A base that we have may also have come as a delta on another base: once is enough.
     let missing: Vec<ObjectId> = bases
@@ -45,24 +49,26 @@ pub(super) fn append_bases(
         .seek(SeekFrom::Start(received.end))
         .map_err(IndexError::Write)?;
     for base in &missing {
-        let (kind, data) = find_base(base).ok_or(IndexError::OwnObject(*base))?;
+        tick()?;
+        let (kind, content) = find_base(base).ok_or(IndexError::OwnObject(*base))?;
         let mut counted = Counted {
             file: BufWriter::new(&received.file),
             written: 0,
             crc32: flate2::Crc::new(),
         };
-        let head = whole_entry_head(kind, data.len() as u64);
-        let write = |counted: &mut Counted<'_>| -> std::io::Result<()> {
-            counted.write_all(&head)?;
-            let mut deflate = ZlibEncoder::new(&mut *counted, Compression::default());
-            deflate.write_all(&data)?;
-            deflate.finish()?;
-            counted.flush()
-        };
-        write(&mut counted).map_err(IndexError::Write)?;
+        let head = whole_entry_head(kind, content.len());
+        counted.write_all(&head).map_err(IndexError::Write)?;
+        let mut deflate = ZlibEncoder::new(&mut counted, Compression::default());
+        let copied = content.each_piece(&mut |piece| {
+            tick()?;
+            deflate.write_all(piece).map_err(SpillError::Disk)
+        });
+        copied.map_err(|error| index_error(received.end, error))?;
+        deflate.finish().map_err(IndexError::Write)?;
+        counted.flush().map_err(IndexError::Write)?;
         received.entries.push(Entry {
             offset: received.end,
-            size: data.len() as u64,
+            size: content.len(),
             id: *base,
             crc32: counted.crc32.sum(),
             kept: None,
@@ -72,8 +78,13 @@ pub(super) fn append_bases(
         });
         received.end += counted.written;
     }
-    received.checksum = new_checksum(&mut received.file, received.entries.len() as u32, received.end, hash)
-        .map_err(IndexError::Write)?;
+    received.checksum = new_checksum(
+        &mut received.file,
+        received.entries.len() as u32,
+        received.end,
+        hash,
+        tick,
+    )?;
     Ok(missing.len() as u32)
 }
 
@@ -98,21 +109,23 @@ impl Write for Counted<'_> {
 }
 
 /// Writes the new count, hashes the pack up to `end` and puts the checksum there.
-fn new_checksum(file: &mut File, count: u32, end: u64, hash: Kind) -> std::io::Result<ObjectId> {
-    file.seek(SeekFrom::Start(COUNT_AT))?;
-    file.write_all(&count.to_be_bytes())?;
-    file.rewind()?;
+fn new_checksum(file: &mut File, count: u32, end: u64, hash: Kind, tick: Tick<'_>) -> Result<ObjectId, IndexError> {
+    file.seek(SeekFrom::Start(COUNT_AT)).map_err(IndexError::Write)?;
+    file.write_all(&count.to_be_bytes()).map_err(IndexError::Write)?;
+    file.rewind().map_err(IndexError::Write)?;
     let mut checksum = Checksum::new(hash);
     let mut buffer = vec![0; HASH_BUFFER_BYTES];
     let mut left = end;
     while left > 0 {
         let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        file.read_exact(&mut buffer[..want])?;
+        tick()?;
+        file.read_exact(&mut buffer[..want]).map_err(IndexError::Write)?;
         checksum.update(&buffer[..want]);
         left -= want as u64;
     }
     let checksum = checksum.finish();
-    file.write_all(checksum.as_slice())?;
-    file.set_len(end + hash.len_in_bytes() as u64)?;
+    file.write_all(checksum.as_slice()).map_err(IndexError::Write)?;
+    file.set_len(end + hash.len_in_bytes() as u64)
+        .map_err(IndexError::Write)?;
     Ok(checksum)
 }

@@ -2,18 +2,21 @@
 //! and writes the index that makes it usable.
 //!
 //! Two passes. The first ([`receive`]) reads the stream once, writes it down and names every object
-//! that came whole; large ones are never held in memory. The second ([`resolve`]) works off the
-//! deltas, with an explicit stack and a bounded cache. Then bases that the sender left out because
-//! we have them are appended ([`complete`]), as git does, and `.idx` and `.rev` are written
-//! ([`write`]). Nothing that the sender states is believed: sizes, counts and offsets are checked
-//! before room is made for them.
+//! that came whole. The second ([`resolve`], [`make`]) works off the deltas, with an explicit stack and
+//! a bounded cache. Then bases that the sender left out because we have them are appended
+//! ([`complete`]), as git does, and `.idx` and `.rev` are written ([`write`]). Nothing that the sender
+//! states is believed: sizes, counts and offsets are checked before room is made for them. Large blobs
+//! are never held in memory, deltas or not: what a delta needs again lies in a temporary file.
 
 pub mod entry;
 
 mod complete;
+mod make;
 mod receive;
 mod resolve;
 mod write;
+
+pub(in crate::git) use make::content_id;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,10 +28,14 @@ use gix::hash::Kind;
 use self::entry::DeltaError;
 use crate::config::GitSettings;
 use crate::git::object_store::ObjectKind;
-use crate::git::work::{Stopped, Tick};
+use crate::git::spill::Content;
+use crate::git::work::{OtherThreads, Stopped, Tick};
 
 /// Longest loop between two calls of the tick, in objects.
 const OBJECTS_PER_TICK: u32 = 256;
+
+/// Deltas for which a second thread is worth starting.
+pub const DELTAS_FOR_THREADS: usize = 4096;
 
 /// What a pushed pack may cost.
 #[derive(Clone, Debug)]
@@ -39,14 +46,20 @@ pub struct IndexLimits {
     pub max_objects: u32,
     /// Largest object, in bytes.
     pub max_object_bytes: u64,
-    /// Largest object that is held in memory (all but blobs that came whole), in bytes.
+    /// Largest commit, tree or tag, in bytes: these are looked at in memory.
     pub max_in_memory_bytes: u64,
+    /// Largest object that deltas are made of or make, and largest delta, in bytes.
+    pub max_delta_object_bytes: u64,
     /// Longest chain of deltas.
     pub max_delta_depth: u32,
     /// Memory for what was inflated and is still needed, in bytes.
     pub delta_cache_bytes: usize,
     /// Threads that work off deltas.
     pub threads: usize,
+    /// With fewer deltas than this one thread does them all.
+    pub deltas_for_threads: usize,
+    /// Where these note their processor time, but for the calling one.
+    pub other_threads: OtherThreads,
 }
 
 impl IndexLimits {
@@ -57,10 +70,24 @@ impl IndexLimits {
             max_objects: settings.max_push_objects,
             max_object_bytes: settings.max_object_bytes,
             max_in_memory_bytes: settings.max_in_memory_bytes,
+            max_delta_object_bytes: settings.max_delta_object_bytes,
             max_delta_depth: settings.max_delta_depth,
             delta_cache_bytes: settings.delta_cache_bytes,
             threads: std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
+            deltas_for_threads: DELTAS_FOR_THREADS,
+            other_threads: OtherThreads::default(),
         }
+    }
+
+    /// Refuses objects, and deltas, that are too large for deltas.
+    fn check_delta_object(&self, size_bytes: u64) -> Result<(), IndexError> {
+        if size_bytes > self.max_delta_object_bytes {
+            return Err(IndexError::TooLargeForDelta {
+                size_bytes,
+                limit_bytes: self.max_delta_object_bytes,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -85,7 +112,7 @@ impl Visitor for () {
 }
 
 /// Finds an object outside the pack, to complete a thin one. `None`: not there.
-pub type FindBase<'a> = &'a mut dyn FnMut(&ObjectId) -> Option<(ObjectKind, Vec<u8>)>;
+pub type FindBase<'a> = &'a mut dyn FnMut(&ObjectId) -> Option<(ObjectKind, Content)>;
 
 /// A pack that was taken in: three files in one folder, not yet synced to disk.
 #[derive(Debug)]
@@ -164,10 +191,21 @@ pub enum IndexError {
         /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// A commit, tree, tag or delta is too large to be held in memory.
+    /// A delta is made of something too large, or makes it.
     #[error(
-        "a commit, tree, tag or delta of {size_bytes} bytes exceeds the maximum of {limit_bytes} \
-         (git.max_in_memory_bytes); for large files try `git config core.bigFileThreshold 1m` and push again"
+        "a delta of an object of {size_bytes} bytes exceeds the maximum of {limit_bytes} \
+         (git.max_delta_object_bytes); try `git config core.bigFileThreshold 1m` and push again"
+    )]
+    TooLargeForDelta {
+        /// Size of the object, in bytes.
+        size_bytes: u64,
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// A commit, tree or tag is too large to be held in memory.
+    #[error(
+        "a commit, folder or tag of {size_bytes} bytes exceeds the maximum of {limit_bytes} \
+         (git.max_in_memory_bytes); spread the files of very large folders over several"
     )]
     TooLargeForMemory {
         /// Its size in bytes.
@@ -385,14 +423,14 @@ pub fn index_pack<V: Visitor>(
     let Some(mut received) = receive::receive(input, folder, hash, limits, visitor, tick)? else {
         return Ok(None);
     };
-    let bases = resolve::resolve(&mut received, hash, limits, find_base, visitor, tick)?;
+    let bases = resolve::resolve(&mut received, folder, hash, limits, find_base, visitor, tick)?;
     received.kept = Kept::new(0);
-    let mut order = write::sorted_by_id(&received.entries)?;
-    let completed = complete::append_bases(&mut received, hash, &order, &bases, find_base)?;
+    let mut order = write::sorted_by_id(&received.entries, tick)?;
+    let completed = complete::append_bases(&mut received, hash, &order, &bases, find_base, tick)?;
     if completed > 0 {
-        order = write::sorted_by_id(&received.entries)?;
+        order = write::sorted_by_id(&received.entries, tick)?;
     }
-    let pack = write::finish(received, folder, hash, &order, completed)?;
+    let pack = write::finish(received, folder, hash, &order, completed, tick)?;
     Ok(Some(pack))
 }
 

@@ -23,6 +23,9 @@ const INPUT_BUFFER_BYTES: usize = 256 << 10;
 /// Inflated bytes held at once of an object that streams by.
 const INFLATE_BUFFER_BYTES: usize = 64 << 10;
 
+/// Inflated pieces between two calls of the tick, over all objects.
+const PIECES_PER_TICK: u32 = 64;
+
 /// Room made for an object before any of it came, in bytes: what a header states is not believed.
 const FIRST_ROOM_BYTES: usize = 1 << 20;
 
@@ -61,6 +64,7 @@ pub(super) fn receive<V: Visitor>(
         ofs_deltas: Vec::new(),
         ref_deltas: Vec::new(),
         kept: Kept::new(limits.delta_cache_bytes / 2),
+        pieces: 0,
     };
     for n in 0..count {
         if n % OBJECTS_PER_TICK == 0 {
@@ -136,6 +140,8 @@ struct FirstPass<'a> {
     ofs_deltas: Vec<(u32, u32)>,
     ref_deltas: Vec<(ObjectId, u32)>,
     kept: Kept,
+    /// Pieces inflated since the last tick.
+    pieces: u32,
 }
 
 impl FirstPass<'_> {
@@ -169,7 +175,10 @@ impl FirstPass<'_> {
             EntryKind::Whole(ObjectKind::Blob) => Sink::Blob,
             EntryKind::Whole(kind) => Sink::Visited(kind),
         };
-        if !matches!(sink, Sink::Blob) && size > self.limits.max_in_memory_bytes {
+        if matches!(sink, Sink::Delta) {
+            self.limits.check_delta_object(size)?;
+        }
+        if matches!(sink, Sink::Visited(_)) && size > self.limits.max_in_memory_bytes {
             return Err(IndexError::TooLargeForMemory {
                 size_bytes: size,
                 limit_bytes: self.limits.max_in_memory_bytes,
@@ -262,7 +271,6 @@ impl FirstPass<'_> {
         self.inflate.reset();
         let mut total = 0u64;
         let mut in_chunk = 0usize;
-        let mut rounds = 0u32;
         loop {
             // What fits one buffer stays in it; of what is larger only the last piece does.
             if in_chunk == self.chunk.len() || (total > 0 && size >= INFLATE_BUFFER_BYTES as u64) {
@@ -296,8 +304,9 @@ impl FirstPass<'_> {
             if used == 0 && made == 0 {
                 return Err(bad(BadEntry::Inflate));
             }
-            rounds += 1;
-            if rounds.is_multiple_of(OBJECTS_PER_TICK) {
+            self.pieces += 1;
+            if self.pieces >= PIECES_PER_TICK {
+                self.pieces = 0;
                 tick()?;
             }
         }

@@ -1,28 +1,33 @@
 //! Second pass: deltas are worked off, base by base, without recursion and in bounded memory.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use gix::ObjectId;
 use gix::hash::Kind;
-use gix::zlib::{Decompress, FlushDecompress, Status};
+use gix::zlib::Decompress;
 
-use super::entry::{apply_delta, delta_sizes, each_delta_piece};
-use super::{BadEntry, FindBase, IndexError, IndexLimits, Received, Visitor, object_hasher, object_id};
+use super::make::{Want, content_id, index_error};
+use super::{BadEntry, FindBase, IndexError, IndexLimits, Received, Visitor};
 use crate::git::object_store::ObjectKind;
-use crate::git::work::Tick;
-
-/// With fewer deltas than this one thread does them all.
-const DELTAS_FOR_THREADS: usize = 4096;
+use crate::git::spill::Content;
+use crate::git::work::{Stopped, Tick};
 
 /// Bases with deltas a thread takes at once.
 const ROOTS_AT_ONCE: usize = 16;
 
-/// Results larger than this that nothing builds on are hashed piece by piece, in bytes.
-const STREAMED_RESULT_BYTES: u64 = 1 << 20;
+/// Steps between two calls of the tick: one object, or one look for the next.
+const STEPS_PER_TICK: u32 = 64;
+
+/// Entries looked at between two calls of the tick while nothing is made.
+const LOOKS_PER_TICK: usize = 1 << 15;
+
+/// Temporary files that one thread keeps for what deltas build on, in bytes; more are made again.
+const SPILLED_CACHE_BYTES: u64 = 1 << 30;
 
 /// How often the calling thread ticks while it waits for the other.
 const WAIT_FOR_THREADS: Duration = Duration::from_millis(50);
@@ -34,11 +39,13 @@ struct Resolved {
     kind: ObjectKind,
 }
 
-/// Works off all deltas of `received` and fills in ids and kinds.
+/// Works off all deltas of `received` and fills in ids and kinds. Large objects lie in files in `folder`
+/// meanwhile.
 ///
 /// Returns the bases that are not in the pack and were found by `find_base`, in the order needed.
 pub(super) fn resolve<V: Visitor>(
     received: &mut Received,
+    folder: &Path,
     hash: Kind,
     limits: &IndexLimits,
     find_base: FindBase<'_>,
@@ -50,18 +57,22 @@ pub(super) fn resolve<V: Visitor>(
         return Ok(Vec::new());
     }
     received.ofs_deltas.sort_unstable();
+    tick()?;
     received.ref_deltas.sort_unstable();
+    tick()?;
     let shared = Shared {
         received,
+        folder,
         hash,
         limits,
         claimed: received.ref_deltas.iter().map(|_| AtomicBool::new(false)).collect(),
-        roots: roots(received),
+        roots: roots(received, tick)?,
         next_root: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
+        failure: Mutex::new(None),
         cache_bytes: limits.delta_cache_bytes / 2 / limits.threads.max(1),
     };
-    let threads = if deltas < DELTAS_FOR_THREADS {
+    let threads = if deltas < limits.deltas_for_threads {
         1
     } else {
         limits.threads.max(1)
@@ -81,46 +92,80 @@ pub(super) fn resolve<V: Visitor>(
 }
 
 /// Whole objects that deltas build on, in the order of the pack.
-fn roots(received: &Received) -> Vec<u32> {
-    let entries = received.entries.iter().enumerate();
-    entries
-        .filter(|(_, entry)| !entry.is_delta)
-        .map(|(index, entry)| (index as u32, entry))
-        .filter(|(index, entry)| {
-            !ofs_children(received, *index).is_empty() || !ref_children(received, &entry.id).is_empty()
-        })
-        .map(|(index, _)| index)
-        .collect()
+fn roots(received: &Received, tick: Tick<'_>) -> Result<Vec<u32>, Stopped> {
+    let mut roots = Vec::new();
+    for (index, entry) in received.entries.iter().enumerate() {
+        if index % LOOKS_PER_TICK == 0 {
+            tick()?;
+        }
+        let has_children =
+            || !ofs_children(received, index as u32).is_empty() || !ref_children(received, &entry.id).is_empty();
+        if !entry.is_delta && has_children() {
+            roots.push(index as u32);
+        }
+    }
+    Ok(roots)
 }
 
 /// Deltas on the entry `base`, as a range of `ofs_deltas`.
-fn ofs_children(received: &Received, base: u32) -> std::ops::Range<usize> {
+fn ofs_children(received: &Received, base: u32) -> Range<usize> {
     let deltas = &received.ofs_deltas;
     let start = deltas.partition_point(|&(of, _)| of < base);
-    let len = deltas[start..].iter().take_while(|&&(of, _)| of == base).count();
-    start..start + len
+    start..start + deltas[start..].partition_point(|&(of, _)| of == base)
 }
 
 /// Deltas on the object `base`, as a range of `ref_deltas`.
-fn ref_children(received: &Received, base: &ObjectId) -> std::ops::Range<usize> {
+fn ref_children(received: &Received, base: &ObjectId) -> Range<usize> {
     let deltas = &received.ref_deltas;
     let start = deltas.partition_point(|(of, _)| of < base);
-    let len = deltas[start..].iter().take_while(|(of, _)| of == base).count();
-    start..start + len
+    start..start + deltas[start..].partition_point(|(of, _)| of == base)
 }
 
 /// What all threads see.
-struct Shared<'a> {
-    received: &'a Received,
-    hash: Kind,
-    limits: &'a IndexLimits,
-    /// For each of `ref_deltas` whether someone works on it: each is done once, whatever the pack.
+pub(super) struct Shared<'a> {
+    pub(super) received: &'a Received,
+    /// Where large objects lie meanwhile.
+    pub(super) folder: &'a Path,
+    pub(super) hash: Kind,
+    pub(super) limits: &'a IndexLimits,
+    /// For each of `ref_deltas` whether someone works on it.
     claimed: Vec<AtomicBool>,
     roots: Vec<u32>,
     next_root: AtomicUsize,
     stop: AtomicBool,
+    /// What went wrong first.
+    failure: Mutex<Option<IndexError>>,
     /// Memory for objects that deltas build on, per thread, in bytes.
     cache_bytes: usize,
+}
+
+impl Shared<'_> {
+    /// Stops all threads. The first reason counts: the others only follow.
+    fn fail(&self, error: IndexError) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn check_stop(&self) -> Result<(), Stopped> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopped::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// The deltas on the object `base`, once: however often a pack makes the same object, what builds
+    /// on it is done a single time.
+    fn claim(&self, base: &ObjectId) -> Range<usize> {
+        let found = ref_children(self.received, base);
+        match self.claimed[found.clone()].split_first() {
+            Some((first, rest)) if !first.swap(true, Ordering::Relaxed) => {
+                rest.iter().for_each(|claim| claim.store(true, Ordering::Relaxed));
+                found
+            }
+            _ => 0..0,
+        }
+    }
 }
 
 /// Works off all deltas whose bases are in the pack.
@@ -130,49 +175,51 @@ fn in_pack<V: Visitor>(
     visitor: &mut V,
     tick: Tick<'_>,
 ) -> Result<Vec<Resolved>, IndexError> {
-    if threads < 2 {
-        let mut worker = Worker::new(shared);
-        worker.take_roots(visitor, tick)?;
-        return Ok(worker.resolved);
-    }
-    std::thread::scope(|scope| {
+    let mut tick = || {
+        tick()?;
+        shared.check_stop()
+    };
+    let resolved = std::thread::scope(|scope| {
         let (done, finished) = mpsc::channel::<()>();
         let others: Vec<_> = (1..threads)
             .map(|_| {
                 let mut visitor = visitor.split();
                 let done = done.clone();
                 scope.spawn(move || {
+                    let mut clock = shared.limits.other_threads.clock();
                     let mut worker = Worker::new(shared);
-                    let result = worker.take_roots(&mut visitor, &mut || Ok(()));
+                    worker.take_roots(&mut visitor, &mut || {
+                        clock.note();
+                        shared.check_stop()
+                    });
+                    clock.note();
                     drop(done);
-                    result.map(|()| (worker.resolved, visitor))
+                    (worker.resolved, visitor)
                 })
             })
             .collect();
         drop(done);
         let mut worker = Worker::new(shared);
-        let mut result = worker.take_roots(visitor, tick);
+        worker.take_roots(visitor, &mut tick);
         while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(WAIT_FOR_THREADS) {
-            if result.is_ok() {
-                result = tick().map_err(IndexError::from);
-            }
-            if result.is_err() {
-                shared.stop.store(true, Ordering::Relaxed);
+            if let Err(stopped) = tick() {
+                shared.fail(stopped.into());
             }
         }
         let mut resolved = worker.resolved;
         for other in others {
             match other.join() {
-                Ok(Ok((more, seen))) => {
+                Ok((more, seen)) => {
                     resolved.extend(more);
                     visitor.join(seen);
                 }
-                Ok(Err(error)) => result = result.and(Err(error)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        result.map(|()| resolved)
-    })
+        resolved
+    });
+    let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failure.map_or(Ok(resolved), Err)
 }
 
 /// Works off what builds on objects outside the pack, in the order of the pack: an earlier base may
@@ -190,21 +237,28 @@ fn outside_pack<V: Visitor>(
         .collect();
     open.sort_unstable_by_key(|&n| received.ref_deltas[n].1);
     let mut external = Vec::new();
+    let mut missing = HashSet::new();
     let mut worker = Worker::new(shared);
-    for n in open {
-        if shared.claimed[n].load(Ordering::Relaxed) {
+    for (looked_at, n) in open.into_iter().enumerate() {
+        if looked_at % LOOKS_PER_TICK == 0 {
+            tick()?;
+        }
+        let base = received.ref_deltas[n].0;
+        if shared.claimed[n].load(Ordering::Relaxed) || missing.contains(&base) {
             continue;
         }
         tick()?;
-        let base = received.ref_deltas[n].0;
-        let Some((kind, data)) = find_base(&base) else {
+        let Some((kind, content)) = find_base(&base) else {
+            missing.insert(base);
             continue;
         };
-        if object_id(shared.hash, kind, &data) != Some(base) {
+        let id = content_id(shared.hash, kind, &content, tick);
+        let offset = received.entries[received.ref_deltas[n].1 as usize].offset;
+        if id.map_err(|error| index_error(offset, error))? != Some(base) {
             return Err(IndexError::OwnObject(base));
         }
         external.push(base);
-        worker.family(Root::External(base), kind, data, visitor, tick)?;
+        worker.family(Root::External(base), kind, content, visitor, tick)?;
     }
     resolved.append(&mut worker.resolved);
     Ok(external)
@@ -236,24 +290,43 @@ enum Root {
 struct Frame {
     /// The delta that makes the object; of the root nothing.
     entry: Option<u32>,
-    data: Option<Vec<u8>>,
-    ofs: std::ops::Range<usize>,
-    refs: std::ops::Range<usize>,
+    data: Option<Content>,
+    ofs: Range<usize>,
+    refs: Range<usize>,
 }
 
-struct Worker<'a> {
-    shared: &'a Shared<'a>,
-    inflate: Decompress,
-    raw: Vec<u8>,
-    delta: Vec<u8>,
-    spare: Vec<Vec<u8>>,
+/// What the frames hold.
+#[derive(Default)]
+struct Held {
+    memory_bytes: usize,
+    spilled_bytes: u64,
+}
+
+impl Held {
+    fn add(&mut self, content: &Content) {
+        self.memory_bytes += content.memory_bytes();
+        self.spilled_bytes += content.spilled_bytes();
+    }
+
+    fn remove(&mut self, content: &Content) {
+        self.memory_bytes -= content.memory_bytes();
+        self.spilled_bytes -= content.spilled_bytes();
+    }
+}
+
+pub(super) struct Worker<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) inflate: Decompress,
+    pub(super) raw: Vec<u8>,
+    pub(super) delta: Vec<u8>,
+    pub(super) spare: Vec<Vec<u8>>,
     root: Root,
     stack: Vec<Frame>,
-    /// Bytes of data held by the frames.
-    held: usize,
+    held: Held,
     /// No frame below this one has data.
     lowest_held: usize,
     resolved: Vec<Resolved>,
+    since_tick: u32,
 }
 
 /// Buffers kept for the next objects.
@@ -272,19 +345,18 @@ impl<'a> Worker<'a> {
             spare: Vec::new(),
             root: Root::Entry(0),
             stack: Vec::new(),
-            held: 0,
+            held: Held::default(),
             lowest_held: 0,
             resolved: Vec::new(),
+            since_tick: 0,
         }
     }
 
-    /// Takes families until none is left.
-    fn take_roots<V: Visitor>(&mut self, visitor: &mut V, tick: Tick<'_>) -> Result<(), IndexError> {
-        let result = self.take_roots_inner(visitor, tick);
-        if result.is_err() {
-            self.shared.stop.store(true, Ordering::Relaxed);
+    /// Takes families until none is left. What goes wrong stops all threads.
+    fn take_roots<V: Visitor>(&mut self, visitor: &mut V, tick: Tick<'_>) {
+        if let Err(error) = self.take_roots_inner(visitor, tick) {
+            self.shared.fail(error);
         }
-        result
     }
 
     fn take_roots_inner<V: Visitor>(&mut self, visitor: &mut V, tick: Tick<'_>) -> Result<(), IndexError> {
@@ -298,14 +370,24 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             for &root in roots.iter().take(ROOTS_AT_ONCE) {
+                self.step(tick)?;
                 let Some(kind) = shared.received.entries[root as usize].kind else {
                     continue;
                 };
-                let mut data = self.spare.pop().unwrap_or_default();
-                self.entry_data(root, &mut data)?;
+                let data = self.root_data(root, tick)?;
                 self.family(Root::Entry(root), kind, data, visitor, tick)?;
             }
         }
+    }
+
+    /// Counts a step, over all families, and ticks now and then.
+    fn step(&mut self, tick: Tick<'_>) -> Result<(), Stopped> {
+        self.since_tick += 1;
+        if self.since_tick >= STEPS_PER_TICK {
+            self.since_tick = 0;
+            tick()?;
+        }
+        Ok(())
     }
 
     /// Works off everything that builds on one object.
@@ -313,7 +395,7 @@ impl<'a> Worker<'a> {
         &mut self,
         root: Root,
         kind: ObjectKind,
-        data: Vec<u8>,
+        data: Content,
         visitor: &mut V,
         tick: Tick<'_>,
     ) -> Result<(), IndexError> {
@@ -321,12 +403,13 @@ impl<'a> Worker<'a> {
         let (ofs, refs) = match root {
             Root::Entry(index) => (
                 ofs_children(received, index),
-                ref_children(received, &received.entries[index as usize].id),
+                self.shared.claim(&received.entries[index as usize].id),
             ),
-            Root::External(id) => (0..0, ref_children(received, &id)),
+            Root::External(id) => (0..0, self.shared.claim(&id)),
         };
         self.root = root;
-        self.held = data.len();
+        self.held = Held::default();
+        self.held.add(&data);
         self.lowest_held = 0;
         self.stack.clear();
         self.stack.push(Frame {
@@ -335,26 +418,16 @@ impl<'a> Worker<'a> {
             ofs,
             refs,
         });
-        let mut since_tick = 0;
         while let Some(top) = self.stack.last_mut() {
-            let child = match (top.ofs.next(), &mut top.refs) {
-                (Some(n), _) => Some(received.ofs_deltas[n].1),
-                (None, refs) => refs
-                    .find(|&n| !self.shared.claimed[n].swap(true, Ordering::Relaxed))
-                    .map(|n| received.ref_deltas[n].1),
+            let child = match top.ofs.next() {
+                Some(n) => Some(received.ofs_deltas[n].1),
+                None => top.refs.next().map(|n| received.ref_deltas[n].1),
             };
-            let Some(child) = child else {
-                self.pop();
-                continue;
-            };
-            since_tick += 1;
-            if since_tick % 64 == 0 {
-                tick()?;
-                if self.shared.stop.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
+            self.step(tick)?;
+            match child {
+                Some(child) => self.child(kind, child, visitor, tick)?,
+                None => self.pop(),
             }
-            self.child(kind, child, visitor, tick)?;
         }
         Ok(())
     }
@@ -362,14 +435,17 @@ impl<'a> Worker<'a> {
     /// Leaves the topmost object of the stack.
     fn pop(&mut self) {
         if let Some(data) = self.stack.pop().and_then(|frame| frame.data) {
-            self.held -= data.len();
+            self.held.remove(&data);
             self.recycle(data);
         }
         self.lowest_held = self.lowest_held.min(self.stack.len());
     }
 
-    fn recycle(&mut self, data: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS && data.capacity() <= SPARE_BUFFER_MAX_BYTES {
+    fn recycle(&mut self, content: Content) {
+        if let Content::Memory(data) = content
+            && self.spare.len() < SPARE_BUFFERS
+            && data.capacity() <= SPARE_BUFFER_MAX_BYTES
+        {
             self.spare.push(data);
         }
     }
@@ -384,74 +460,48 @@ impl<'a> Worker<'a> {
     ) -> Result<(), IndexError> {
         let shared = self.shared;
         let received = shared.received;
-        let offset = received.entries[child as usize].offset;
-        let bad = |what| IndexError::BadEntry { offset, what };
         if self.stack.len() > shared.limits.max_delta_depth as usize {
-            return Err(bad(BadEntry::TooDeep {
-                limit: shared.limits.max_delta_depth,
-            }));
+            return Err(IndexError::BadEntry {
+                offset: received.entries[child as usize].offset,
+                what: BadEntry::TooDeep {
+                    limit: shared.limits.max_delta_depth,
+                },
+            });
         }
         self.hold_top(tick)?;
-        let mut delta = std::mem::take(&mut self.delta);
-        self.entry_data(child, &mut delta)?;
-        let base = self
-            .stack
-            .last()
-            .and_then(|top| top.data.as_deref())
-            .unwrap_or_default();
-        let size = delta_sizes(&delta).map_err(|error| bad(error.into()))?.result;
-        self.check_result_size(size)?;
         let ofs = ofs_children(received, child);
-        let (id, data) = if kind == ObjectKind::Blob && ofs.is_empty() && size > STREAMED_RESULT_BYTES {
-            let mut hasher = object_hasher(shared.hash, kind, size);
-            each_delta_piece(base, &delta, |piece| hasher.update(piece)).map_err(|error| bad(error.into()))?;
-            let id = hasher.try_finalize().map_err(|_| bad(BadEntry::Collision))?;
-            (id, None)
-        } else {
-            let mut data = self.spare.pop().unwrap_or_default();
-            apply_delta(base, &delta, &mut data).map_err(|error| bad(error.into()))?;
-            let id = object_id(shared.hash, kind, &data).ok_or_else(|| bad(BadEntry::Collision))?;
-            (id, Some(data))
-        };
-        self.delta = delta;
-        if let (Some(data), true) = (&data, kind != ObjectKind::Blob) {
+        let want = if ofs.is_empty() { Want::Id } else { Want::Both };
+        let base = self.stack.last_mut().and_then(|top| top.data.take());
+        let base = base.unwrap_or(Content::Memory(Vec::new()));
+        let made = self.make(&base, child, kind, want, tick)?;
+        if let Some(top) = self.stack.last_mut() {
+            top.data = Some(base);
+        }
+        let (id, mut data) = (made.id, made.content);
+        if let (Some(Content::Memory(data)), true) = (&data, kind != ObjectKind::Blob) {
             visitor.visit(&id, kind, data);
         }
         self.resolved.push(Resolved { entry: child, id, kind });
         self.drop_top_if_done();
-        let refs = ref_children(received, &id);
+        let refs = shared.claim(&id);
         if ofs.is_empty() && refs.is_empty() {
             if let Some(data) = data {
                 self.recycle(data);
             }
-        } else {
-            self.held += data.as_ref().map_or(0, Vec::len);
-            self.stack.push(Frame {
-                entry: Some(child),
-                data,
-                ofs,
-                refs,
-            });
-            self.shrink();
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Deltas are the one way to make much of little: what they make must fit the limits.
-    fn check_result_size(&self, size: u64) -> Result<(), IndexError> {
-        let limits = self.shared.limits;
-        if size > limits.max_object_bytes {
-            return Err(IndexError::ObjectTooLarge {
-                size_bytes: size,
-                limit_bytes: limits.max_object_bytes,
-            });
+        if let Some(content) = data.take() {
+            let content = content.settled(shared.folder).map_err(|error| self.at(child, error))?;
+            self.held.add(&content);
+            data = Some(content);
         }
-        if size > limits.max_in_memory_bytes {
-            return Err(IndexError::TooLargeForMemory {
-                size_bytes: size,
-                limit_bytes: limits.max_in_memory_bytes,
-            });
-        }
+        self.stack.push(Frame {
+            entry: Some(child),
+            data,
+            ofs,
+            refs,
+        });
+        self.shrink();
         Ok(())
     }
 
@@ -463,7 +513,7 @@ impl<'a> Worker<'a> {
         };
         let is_done = !pinned && top.ofs.is_empty() && top.refs.is_empty();
         if let Some(data) = top.data.take_if(|_| is_done) {
-            self.held -= data.len();
+            self.held.remove(&data);
             self.recycle(data);
         }
     }
@@ -473,16 +523,20 @@ impl<'a> Worker<'a> {
         frame == 0 && matches!(self.root, Root::External(_))
     }
 
-    /// Drops data from the bottom of the stack, which is needed last, until the cache fits its limit.
+    /// Drops data from the bottom of the stack, which is needed last, until what is held fits its limits.
     fn shrink(&mut self) {
         let top = self.stack.len() - 1;
-        while self.held > self.shared.cache_bytes && self.lowest_held < top {
+        while self.is_full() && self.lowest_held < top {
             let pinned = self.is_pinned(self.lowest_held);
             if let Some(data) = self.stack[self.lowest_held].data.take_if(|_| !pinned) {
-                self.held -= data.len();
+                self.held.remove(&data);
             }
             self.lowest_held += 1;
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.held.memory_bytes > self.shared.cache_bytes || self.held.spilled_bytes > SPILLED_CACHE_BYTES
     }
 
     /// Makes sure that the topmost object's data is there, from the nearest one below that has it.
@@ -496,11 +550,7 @@ impl<'a> Worker<'a> {
         let from = (0..top).rev().find(|&n| self.stack[n].data.is_some());
         let (mut data, next) = match (from, self.root) {
             (Some(n), _) => (None, n + 1),
-            (None, Root::Entry(index)) => {
-                let mut data = Vec::new();
-                self.entry_data(index, &mut data)?;
-                (Some(data), 1)
-            }
+            (None, Root::Entry(index)) => (Some(self.root_data(index, tick)?), 1),
             (None, Root::External(id)) => return Err(IndexError::OwnObject(id)),
         };
         for n in next..=top {
@@ -508,111 +558,26 @@ impl<'a> Worker<'a> {
             let Some(entry) = self.stack[n].entry else {
                 continue;
             };
-            let offset = self.shared.received.entries[entry as usize].offset;
-            let mut delta = std::mem::take(&mut self.delta);
-            self.entry_data(entry, &mut delta)?;
-            let base = data
-                .as_deref()
-                .or(self.stack[n - 1].data.as_deref())
-                .unwrap_or_default();
-            let mut made = self.spare.pop().unwrap_or_default();
-            apply_delta(base, &delta, &mut made).map_err(|error| IndexError::BadEntry {
-                offset,
-                what: error.into(),
-            })?;
-            self.delta = delta;
+            let made = match &data {
+                Some(base) => self.make_again(base, entry, tick)?,
+                None => {
+                    let below = self.stack[n - 1].data.take();
+                    let base = below.unwrap_or(Content::Memory(Vec::new()));
+                    let made = self.make_again(&base, entry, tick)?;
+                    self.stack[n - 1].data = Some(base);
+                    made
+                }
+            };
             if let Some(spent) = data.replace(made) {
                 self.recycle(spent);
             }
         }
-        self.held += data.as_ref().map_or(0, Vec::len);
+        if let Some(data) = &data {
+            self.held.add(data);
+        }
         self.stack[top].data = data;
         self.lowest_held = self.lowest_held.min(top);
         self.shrink();
         Ok(())
     }
-
-    /// The inflated data of one entry: kept from the first pass, or read again.
-    fn entry_data(&mut self, index: u32, data: &mut Vec<u8>) -> Result<(), IndexError> {
-        let received = self.shared.received;
-        let entry = &received.entries[index as usize];
-        data.clear();
-        if let Some(at) = entry.kept {
-            data.extend_from_slice(received.kept.get(at, entry.size as usize));
-            return Ok(());
-        }
-        let limit_bytes = self.shared.limits.max_in_memory_bytes;
-        if entry.size > limit_bytes {
-            return Err(IndexError::TooLargeForMemory {
-                size_bytes: entry.size,
-                limit_bytes,
-            });
-        }
-        let from = entry.offset + u64::from(entry.head_len);
-        let to = received.end_of(index as usize);
-        data.resize(entry.size as usize, 0);
-        inflate_again(&received.file, from, to, &mut self.inflate, &mut self.raw, data)
-            .map_err(|what| what.into_error(entry.offset))
-    }
-}
-
-/// Compressed bytes read at once in the second pass.
-const READ_AGAIN_BYTES: u64 = 256 << 10;
-
-/// Why an entry that was sound in the first pass cannot be read in the second.
-enum ReadAgain {
-    Io(std::io::Error),
-    Damaged,
-}
-
-impl ReadAgain {
-    fn into_error(self, offset: u64) -> IndexError {
-        match self {
-            Self::Io(error) => IndexError::Write(error),
-            Self::Damaged => IndexError::BadEntry {
-                offset,
-                what: BadEntry::Inflate,
-            },
-        }
-    }
-}
-
-/// Inflates what lies at `from..to` of the pack into exactly `data`.
-fn inflate_again(
-    file: &File,
-    mut from: u64,
-    to: u64,
-    inflate: &mut Decompress,
-    raw: &mut Vec<u8>,
-    data: &mut [u8],
-) -> Result<(), ReadAgain> {
-    inflate.reset();
-    let mut made = 0usize;
-    while from < to {
-        raw.resize((to - from).min(READ_AGAIN_BYTES) as usize, 0);
-        file.read_exact_at(raw, from).map_err(ReadAgain::Io)?;
-        from += raw.len() as u64;
-        let mut rest = &raw[..];
-        while !rest.is_empty() {
-            let (in_before, out_before) = (inflate.total_in(), inflate.total_out());
-            let status = inflate
-                .decompress(rest, &mut data[made..], FlushDecompress::None)
-                .map_err(|_| ReadAgain::Damaged)?;
-            let used = (inflate.total_in() - in_before) as usize;
-            let written = (inflate.total_out() - out_before) as usize;
-            rest = &rest[used..];
-            made += written;
-            if status == Status::StreamEnd {
-                return if made == data.len() {
-                    Ok(())
-                } else {
-                    Err(ReadAgain::Damaged)
-                };
-            }
-            if used == 0 && written == 0 {
-                return Err(ReadAgain::Damaged);
-            }
-        }
-    }
-    Err(ReadAgain::Damaged)
 }

@@ -113,9 +113,12 @@ fn limits() -> IndexLimits {
         max_objects: 1_000_000,
         max_object_bytes: 1 << 30,
         max_in_memory_bytes: 64 << 20,
+        max_delta_object_bytes: 256 << 20,
         max_delta_depth: 64,
         delta_cache_bytes: 8 << 20,
         threads: 2,
+        deltas_for_threads: DELTAS_FOR_THREADS,
+        other_threads: OtherThreads::default(),
     }
 }
 
@@ -259,7 +262,7 @@ fn a_thin_pack_is_completed_with_the_objects_it_builds_on_and_no_others() {
         [&b"ours"[..], b"oursfirst", b"in the pack"]
             .into_iter()
             .find(|data| blob_id(data) == *id)
-            .map(|data| (ObjectKind::Blob, data.to_vec()))
+            .map(|data| (ObjectKind::Blob, Content::Memory(data.to_vec())))
     });
 
     assert_eq!((indexed.objects, indexed.completed), (5, 1));
@@ -276,7 +279,7 @@ fn a_base_of_ours_that_also_came_as_a_delta_is_stored_once() {
         [&b"ours"[..], b"oursfirst"]
             .into_iter()
             .find(|data| blob_id(data) == *id)
-            .map(|data| (ObjectKind::Blob, data.to_vec()))
+            .map(|data| (ObjectKind::Blob, Content::Memory(data.to_vec())))
     });
 
     assert_eq!((indexed.objects, indexed.completed), (3, 1));
@@ -303,7 +306,9 @@ fn a_family_on_an_object_of_ours_survives_a_tiny_cache() {
         delta_cache_bytes: 1,
         ..limits()
     };
-    let (_folder, indexed) = taken_in_under(&tiny, &pack.finish(), &mut |_| Some((ObjectKind::Blob, ours.clone())));
+    let (_folder, indexed) = taken_in_under(&tiny, &pack.finish(), &mut |_| {
+        Some((ObjectKind::Blob, Content::Memory(ours.clone())))
+    });
 
     assert_eq!((indexed.objects, indexed.completed), (32, 1));
 }
@@ -315,7 +320,7 @@ fn a_damaged_object_of_ours_is_not_built_on() {
     let folder = tempfile::tempdir().expect("temporary folder");
 
     let result = take_in_with(&pack.finish(), folder.path(), &limits(), &mut |_| {
-        Some((ObjectKind::Blob, b"rotten".to_vec()))
+        Some((ObjectKind::Blob, Content::Memory(b"rotten".to_vec())))
     });
 
     assert!(matches!(result, Err(IndexError::OwnObject(_))), "{result:?}");
@@ -540,7 +545,7 @@ fn a_delta_whose_result_would_be_huge_is_refused_before_it_is_made() {
     delta.extend([0x90, 4]);
     pack.ofs_delta(base, &delta);
 
-    assert!(matches!(refusal(&pack.finish()), IndexError::TooLargeForMemory { .. }));
+    assert!(matches!(refusal(&pack.finish()), IndexError::TooLargeForDelta { .. }));
 }
 
 #[test]
@@ -719,4 +724,222 @@ fn work_stops_when_it_is_told_to() {
     );
 
     assert!(matches!(result, Err(IndexError::Stopped(Stopped::Cancelled))));
+}
+
+/// Objects with one delta on each.
+fn many_small_families(count: u32) -> Vec<u8> {
+    let mut pack = PackBuilder::new();
+    for n in 0..count {
+        let text = format!("family {n}").into_bytes();
+        let base = pack.whole(ObjectKind::Blob, &text);
+        pack.ofs_delta(base, &appending(text.len(), b" and child"));
+    }
+    pack.finish()
+}
+
+#[test]
+fn small_families_of_deltas_tick_as_one_large_family_does() {
+    let pack = many_small_families(3000);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // The first pass calls it 24 times.
+    let mut calls = 0;
+
+    let result = index_pack(
+        &mut &pack[..],
+        folder.path(),
+        Kind::Sha1,
+        &limits(),
+        &mut |_| None,
+        &mut (),
+        &mut || {
+            calls += 1;
+            if calls > 60 { Err(Stopped::Cancelled) } else { Ok(()) }
+        },
+    );
+
+    assert!(matches!(result, Err(IndexError::Stopped(Stopped::Cancelled))));
+}
+
+#[test]
+fn sorting_completing_and_writing_the_index_tick_too() {
+    let mut pack = PackBuilder::new();
+    for n in 0..2000u32 {
+        pack.whole(ObjectKind::Blob, &n.to_le_bytes());
+    }
+    pack.ref_delta(&blob_id(b"ours"), &appending(4, b"first"));
+    let pack = pack.finish();
+    let calls_in_all = std::cell::Cell::new(0);
+    let take_in = |stop_at: u32| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let mut calls = 0;
+        let result = index_pack(
+            &mut &pack[..],
+            folder.path(),
+            Kind::Sha1,
+            &limits(),
+            &mut |_| Some((ObjectKind::Blob, Content::Memory(b"ours".to_vec()))),
+            &mut (),
+            &mut || {
+                calls += 1;
+                if calls == stop_at {
+                    Err(Stopped::Cancelled)
+                } else {
+                    Ok(())
+                }
+            },
+        );
+        calls_in_all.set(calls);
+        result
+    };
+    take_in(0).expect("a sound pack");
+    let all = calls_in_all.get();
+
+    // The last calls are those of the index files; whichever says stop, it ends there.
+    for stop_at in (1..=all).rev().take(20) {
+        let result = take_in(stop_at);
+        assert!(
+            matches!(result, Err(IndexError::Stopped(_))),
+            "{stop_at} of {all}: {result:?}"
+        );
+    }
+    assert!(all > 2 * 256, "two sorts by 256 first bytes: {all}");
+}
+
+#[test]
+fn the_processor_time_of_the_second_thread_is_noted() {
+    let limits = limits();
+
+    taken_in_under(&limits, &many_small_families(5000), &mut |_| None);
+
+    assert!(limits.other_threads.used() > std::time::Duration::ZERO);
+}
+
+#[test]
+fn what_builds_on_an_object_that_came_often_is_done_once() {
+    let mut pack = PackBuilder::new();
+    for _ in 0..3000 {
+        pack.whole(ObjectKind::Blob, b"twin");
+    }
+    for n in 0..3000u32 {
+        pack.ref_delta(&blob_id(b"twin"), &appending(4, &n.to_le_bytes()));
+    }
+    let pack = pack.finish();
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut calls = 0;
+
+    let result = index_pack(
+        &mut &pack[..],
+        folder.path(),
+        Kind::Sha1,
+        &limits(),
+        &mut |_| None,
+        &mut (),
+        &mut || {
+            calls += 1;
+            Ok(())
+        },
+    );
+
+    // Nine million looks would be 140,000 calls.
+    assert!(matches!(result, Err(IndexError::Duplicate(_))), "{result:?}");
+    assert!(calls < 2000, "{calls}");
+}
+
+/// What cannot be compressed, in bytes.
+fn noise(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// A delta that copies a base of `base_len` bytes `times` times and adds `text`.
+fn repeating(base_len: usize, times: usize, text: &[u8]) -> Vec<u8> {
+    let mut delta = size_varint(base_len);
+    delta.extend(size_varint(base_len * times + text.len()));
+    for _ in 0..times {
+        let mut at = 0;
+        while at < base_len {
+            let len = (base_len - at).min(0xff_ffff);
+            delta.push(0xff);
+            delta.extend((at as u32).to_le_bytes());
+            delta.extend(&(len as u32).to_le_bytes()[..3]);
+            at += len;
+        }
+    }
+    delta.push(text.len() as u8);
+    delta.extend_from_slice(text);
+    delta
+}
+
+#[test]
+fn deltas_on_large_files_and_large_results_are_worked_off_in_files() {
+    let large = noise(9 << 20, 1);
+    let mut pack = PackBuilder::new();
+    // Large base, large result that others build on by distance and by id.
+    let base = pack.whole(ObjectKind::Blob, &large);
+    let second = pack.ofs_delta(base, &repeating(large.len(), 1, b"second"));
+    pack.ofs_delta(second, &repeating(large.len() + 6, 1, b"third"));
+    pack.ref_delta(
+        &blob_id(&[&large[..], b"second"].concat()),
+        &repeating(large.len() + 6, 1, b"by id"),
+    );
+    // A small result of a large base.
+    let mut small = size_varint(large.len());
+    small.extend(size_varint(4));
+    small.extend([0b1001_0001, 200, 4]);
+    let small = pack.ofs_delta(base, &small);
+    pack.ofs_delta(small, &appending(4, b"child"));
+    // A large result of a small base, and a large tag, which is looked at as a whole.
+    let seed = noise(60_000, 2);
+    let little = pack.whole(ObjectKind::Blob, &seed);
+    let grown = pack.ofs_delta(little, &repeating(seed.len(), 160, b"grown"));
+    pack.ofs_delta(grown, &repeating(seed.len() * 160 + 5, 1, b"on"));
+    let tag = pack.whole(ObjectKind::Tag, &noise(9 << 20, 3));
+    pack.ofs_delta(tag, &repeating(9 << 20, 1, b"another tag"));
+
+    let (folder, indexed) = taken_in_under(&limits(), &pack.finish(), &mut |_| None);
+
+    assert_eq!(indexed.objects, 11);
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("readable").count(),
+        3,
+        "pack, idx, rev"
+    );
+}
+
+#[test]
+fn a_thin_pack_on_a_large_file_of_ours_is_completed_from_a_file() {
+    let ours = noise(9 << 20, 4);
+    let spill = tempfile::tempdir().expect("temporary folder");
+    let mut pack = PackBuilder::new();
+    let first = pack.ref_delta(&blob_id(&ours), &repeating(ours.len(), 1, b"first"));
+    pack.ofs_delta(first, &repeating(ours.len() + 5, 1, b"second"));
+
+    let (_folder, indexed) = taken_in_under(&limits(), &pack.finish(), &mut |_| {
+        let content = Content::Memory(ours.clone()).settled(spill.path()).expect("a file");
+        assert!(content.spilled_bytes() > 0);
+        Some((ObjectKind::Blob, content))
+    });
+
+    assert_eq!((indexed.objects, indexed.completed), (3, 1));
+}
+
+#[test]
+fn a_delta_on_something_too_large_for_deltas_is_refused() {
+    let mut pack = PackBuilder::new();
+    let large = vec![b'x'; 9 << 20];
+    let base = pack.whole(ObjectKind::Blob, &large);
+    pack.ofs_delta(base, &appending(0, b"x"));
+    let small = IndexLimits {
+        max_delta_object_bytes: 8 << 20,
+        ..limits()
+    };
+
+    assert!(matches!(
+        refusal_under(&small, &pack.finish()),
+        IndexError::TooLargeForDelta { .. }
+    ));
 }

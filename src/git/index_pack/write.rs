@@ -10,6 +10,7 @@ use gix::hash::Kind;
 
 use super::{Entry, IndexError, IndexedPack, Received};
 use crate::git::summed::SummedWriter;
+use crate::git::work::{Stopped, Tick};
 use crate::git::{fault, rev};
 
 /// Magic and version of an index.
@@ -22,9 +23,28 @@ const LARGE_OFFSET: u64 = 1 << 31;
 const READ_ONLY: u32 = 0o444;
 
 /// Positions of `entries` sorted by id. An object that is there twice is an error.
-pub(super) fn sorted_by_id(entries: &[Entry]) -> Result<Vec<u32>, IndexError> {
-    let mut order: Vec<u32> = (0..entries.len() as u32).collect();
-    order.sort_unstable_by_key(|&n| entries[n as usize].id);
+pub(super) fn sorted_by_id(entries: &[Entry], tick: Tick<'_>) -> Result<Vec<u32>, IndexError> {
+    // One first byte after the other, so that there is a tick in between.
+    let mut ends = [0usize; 256];
+    for entry in entries {
+        ends[usize::from(entry.id.first_byte())] += 1;
+    }
+    let mut end = 0;
+    for count in &mut ends {
+        end += *count;
+        *count = end;
+    }
+    let mut starts = ends;
+    let mut order = vec![0u32; entries.len()];
+    for (n, entry) in entries.iter().enumerate().rev() {
+        let at = &mut starts[usize::from(entry.id.first_byte())];
+        *at -= 1;
+        order[*at] = n as u32;
+    }
+    for (start, end) in starts.into_iter().zip(ends) {
+        tick()?;
+        order[start..end].sort_unstable_by_key(|&n| entries[n as usize].id);
+    }
     for pair in order.windows(2) {
         if entries[pair[0] as usize].id == entries[pair[1] as usize].id {
             return Err(IndexError::Duplicate(entries[pair[0] as usize].id));
@@ -40,6 +60,7 @@ pub(super) fn finish(
     hash: Kind,
     order: &[u32],
     completed: u32,
+    tick: Tick<'_>,
 ) -> Result<IndexedPack, IndexError> {
     let pack = IndexedPack {
         checksum: received.checksum,
@@ -49,34 +70,57 @@ pub(super) fn finish(
         bytes: received.end + hash.len_in_bytes() as u64,
         kinds: received.entries.iter().filter_map(|entry| entry.kind).collect(),
     };
-    let write = || -> io::Result<()> {
+    let mut write = || -> io::Result<()> {
         std::fs::rename(&received.path, pack.file("pack"))?;
         received.file.set_permissions(Permissions::from_mode(READ_ONLY))?;
         fault::point("after-pack-written");
-        write_file(&pack.file("idx"), hash, |out| {
+        write_file(&pack.file("idx"), hash, tick, |out| {
             write_index(out, &received.entries, order, &pack.checksum)
         })?;
-        write_file(&pack.file("rev"), hash, |out| {
+        write_file(&pack.file("rev"), hash, tick, |out| {
             write_reverse_index(out, order, &pack.checksum)
         })?;
         fault::point("after-idx-written");
         Ok(())
     };
-    write().map_err(IndexError::Write)?;
-    Ok(pack)
+    match write() {
+        Ok(()) => Ok(pack),
+        Err(error) => Err(match error.downcast::<Stopped>() {
+            Ok(stopped) => stopped.into(),
+            Err(error) => IndexError::Write(error),
+        }),
+    }
 }
 
 /// Makes a read-only file of what `content` writes, with its checksum at the end.
 fn write_file(
     path: &Path,
     hash: Kind,
-    content: impl FnOnce(&mut SummedWriter<&File>) -> io::Result<()>,
+    tick: Tick<'_>,
+    content: impl FnOnce(&mut SummedWriter<Ticking<'_>>) -> io::Result<()>,
 ) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let mut out = SummedWriter::new(&file, hash);
+    let mut out = SummedWriter::new(Ticking { file: &file, tick }, hash);
     content(&mut out)?;
     out.finish()?;
     file.set_permissions(Permissions::from_mode(READ_ONLY))
+}
+
+/// A file that ticks at each piece that is written.
+struct Ticking<'t> {
+    file: &'t File,
+    tick: Tick<'t>,
+}
+
+impl Write for Ticking<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        (self.tick)().map_err(io::Error::other)?;
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Values gathered before they are written and hashed at once.
@@ -140,7 +184,7 @@ fn write_index(out: &mut impl Write, entries: &[Entry], order: &[u32], checksum:
 }
 
 /// Positions in the index in the order of the pack, checksum of the pack.
-fn write_reverse_index(out: &mut SummedWriter<&File>, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
+fn write_reverse_index(out: &mut SummedWriter<Ticking<'_>>, order: &[u32], checksum: &ObjectId) -> io::Result<()> {
     let mut position_in_index = vec![0u32; order.len()];
     for (position, &entry) in order.iter().enumerate() {
         position_in_index[entry as usize] = position as u32;
@@ -171,7 +215,7 @@ mod tests {
     #[test]
     fn offsets_of_two_gibibytes_and_more_take_64_bits_in_the_index() {
         let entries = [entry(12, 3), entry(5 << 30, 1), entry(LARGE_OFFSET, 2)];
-        let order = sorted_by_id(&entries).expect("no duplicates");
+        let order = sorted_by_id(&entries, &mut || Ok(())).expect("no duplicates");
         let mut index = Vec::new();
 
         write_index(&mut index, &entries, &order, &ObjectId::null(Kind::Sha1)).expect("writes to memory");
@@ -185,7 +229,7 @@ mod tests {
     #[test]
     fn an_object_that_is_in_the_pack_twice_is_an_error() {
         assert!(matches!(
-            sorted_by_id(&[entry(12, 3), entry(40, 3)]),
+            sorted_by_id(&[entry(12, 3), entry(40, 3)], &mut || Ok(())),
             Err(IndexError::Duplicate(_))
         ));
     }

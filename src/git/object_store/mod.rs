@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 use gix::hash::{Kind, ObjectId, oid};
 
+mod large;
 mod pack;
 mod reader;
 
+pub use large::ReadError;
 pub(in crate::git) use pack::FileStamp;
 pub use pack::Pack;
 pub use reader::Reader;
@@ -296,6 +298,11 @@ impl ObjectStore {
     /// Whether it holds no object.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Its own object folder.
+    pub(super) fn own_folder(&self) -> &Path {
+        &self.folders[0]
     }
 
     /// Object folders beside its own: those of alternates.

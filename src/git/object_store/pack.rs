@@ -55,10 +55,11 @@ impl FileStamp {
 impl Pack {
     pub(super) fn open(path: &Path, stamp: FileStamp, hash: Kind, max_object_bytes: usize) -> Result<Self, StoreError> {
         let index_path = path.with_extension("idx");
-        // Applying a delta needs base, result and the deltas of the chain at once.
+        // A delta in memory needs twice the largest of base and result, and the deltas of its chain;
+        // what needs more is read in another way.
         let data = data::File::at(path, hash)
             .map_err(|error| StoreError::damaged(path.display(), error))?
-            .with_alloc_limit_bytes(Some(max_object_bytes.saturating_mul(4)));
+            .with_alloc_limit_bytes(Some(max_object_bytes));
         let index =
             index::File::at(&index_path, hash).map_err(|error| StoreError::damaged(index_path.display(), error))?;
         let count = index.num_objects();

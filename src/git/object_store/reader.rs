@@ -9,7 +9,7 @@ use gix_pack::cache::lru::MemoryCappedHashmap;
 use gix_pack::data;
 use gix_pack::data::decode::entry::ResolvedBase;
 
-use super::{CommitInfo, Object, ObjectKind, ObjectStore, Pos, StoreError};
+use super::{CommitInfo, Object, ObjectKind, ObjectStore, Pos, ReadError, StoreError};
 
 /// Longest header of a loose object: kind, size and the byte that ends it.
 const MAX_LOOSE_HEADER_BYTES: u64 = 32;
@@ -72,7 +72,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Opens the content of a large loose object for reading as a stream; `None` if it is packed.
+    /// Opens the content of a loose object for reading as a stream; `None` if it is packed.
     pub(in crate::git) fn open_loose(
         &mut self,
         position: Pos,
@@ -123,16 +123,46 @@ impl<'s> Reader<'s> {
             inner: &mut self.cache,
             pack: number as u32,
         };
-        let outcome = pack
+        let kind = match pack
             .data
             .decode_entry(entry, buffer, &mut self.inflate, &resolve, &mut cache)
-            .map_err(|error| damaged(&error))?;
+        {
+            Ok(outcome) => outcome.kind.into(),
+            // It may have needed too much memory at once.
+            Err(_) => self.read_large(number, order, buffer)?,
+        };
         Ok(Object {
-            kind: outcome.kind.into(),
+            kind,
             // Not `outcome.object_size`: for a delta that comes from the cache itself that is the
             // length of the delta. The buffer holds the object and nothing else.
             data: buffer,
         })
+    }
+
+    /// The object of a packed entry that could not be decoded in one go, decoded in little more memory
+    /// than it takes itself.
+    fn read_large(&mut self, number: usize, order: u32, buffer: &mut Vec<u8>) -> Result<ObjectKind, StoreError> {
+        let position = Pos(self.store.pack_start(number) + order);
+        let (kind, content) = match self.streamed(position, &mut || Ok(())) {
+            Ok(found) => found,
+            Err(ReadError::Store(error)) => return Err(error),
+            Err(ReadError::Stopped(_)) => return Err(StoreError::damaged(self.store.id(position), "it was not read")),
+        };
+        let id = || self.store.id(position);
+        if content.len() > self.store.max_object_bytes as u64 {
+            let detail = format!(
+                "an object of {} bytes is larger than may be held in memory",
+                content.len()
+            );
+            return Err(StoreError::damaged(id(), detail));
+        }
+        buffer.clear();
+        let read = content.each_piece(&mut |piece| {
+            buffer.extend_from_slice(piece);
+            Ok(())
+        });
+        read.map_err(|error| StoreError::damaged(id(), error))?;
+        Ok(kind)
     }
 
     fn read_loose<'a>(&mut self, position: Pos, buffer: &'a mut Vec<u8>) -> Result<Object<'a>, StoreError> {
@@ -167,7 +197,7 @@ impl<'s> Reader<'s> {
 
     /// The store as it is on disk now. Stock git may pack a loose object between the moment it was
     /// listed and the moment it is read; then it is in a pack that this store does not know.
-    fn moved(&mut self) -> Result<Arc<ObjectStore>, StoreError> {
+    pub(super) fn moved(&mut self) -> Result<Arc<ObjectStore>, StoreError> {
         if let Some(store) = &self.moved {
             return Ok(store.clone());
         }

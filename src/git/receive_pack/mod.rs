@@ -6,6 +6,7 @@
 //! it all without a trace; from the row on the push is carried through whatever the client does.
 
 mod advertise;
+mod bases;
 pub mod certificate;
 mod channel;
 pub mod commands;
@@ -26,6 +27,7 @@ use gix::ObjectId;
 
 pub use self::advertise::advertise;
 pub use self::serve::serve;
+use super::fault;
 use super::object_store::{ObjectKind, ObjectStore, StoreError};
 use super::quarantine;
 pub use super::ref_transaction::RefUpdate;
@@ -199,6 +201,9 @@ pub enum ReceiveError {
 /// # Errors
 /// The disk's.
 pub fn sweep(git_dir: &Path) -> io::Result<()> {
+    if fault::is_on("no-sweep") {
+        return Ok(());
+    }
     ref_transaction::sweep(git_dir);
     quarantine::sweep(git_dir)
 }

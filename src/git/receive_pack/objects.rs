@@ -8,12 +8,13 @@ use std::sync::Arc;
 use gix::ObjectId;
 
 use super::advertise::alternate_tips;
+use super::bases::Bases;
 use super::serve::{Command, Session};
 use crate::git::connectivity::{Connectivity, ConnectivityError, Ground};
 use crate::git::fault;
 use crate::git::fsck::{Checker, FoundBlob, Rules};
 use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, disk_hint, index_pack};
-use crate::git::object_store::{ObjectKind, ObjectStore, Reader, StoreError};
+use crate::git::object_store::{ObjectKind, ObjectStore, StoreError};
 use crate::git::quarantine::Quarantine;
 use crate::git::refs::Head;
 use crate::git::work::Stopped;
@@ -21,7 +22,7 @@ use crate::git::work::Stopped;
 /// Memory for delta bases while thin packs are completed, in bytes.
 const BASE_CACHE_BYTES: usize = 16 << 20;
 
-/// Largest `.gitmodules` that is read, in bytes.
+/// Largest `.gitmodules` that is read, in bytes; the largest object held in memory may be smaller.
 const GITMODULES_MAX_BYTES: u64 = 100 << 20;
 
 /// Largest list of objects to pass over, in bytes.
@@ -125,33 +126,18 @@ impl Session<'_> {
             }
         };
         let mut limits = IndexLimits::of_push(self.options.limits);
+        limits.other_threads = self.options.work.other_threads();
         if let Some(own @ 1..) = self.snapshot.config.max_input_bytes {
             let given = limits.max_pack_bytes;
             limits.max_pack_bytes = if given == 0 { own } else { own.min(given) };
         }
-        let limit_bytes = self.options.limits.max_in_memory_bytes;
-        let too_large = Cell::new(None);
-        let mut reader = self.snapshot.objects.reader(BASE_CACHE_BYTES);
-        let mut find_base = |id: &ObjectId| {
-            match base(&mut reader, id, limit_bytes) {
-                Ok(Some(Base::Found(kind, data))) => return Some((kind, data)),
-                Ok(Some(Base::TooLarge(size_bytes))) => {
-                    too_large.set(Some(size_bytes));
-                    return None;
-                }
-                Ok(None) | Err(_) => {}
-            }
-            // Stock git may have packed it anew since this push began.
-            let newer = self.repository.reload().ok()?;
-            let mut reader = newer.objects.reader(BASE_CACHE_BYTES);
-            match base(&mut reader, id, limit_bytes).ok().flatten()? {
-                Base::Found(kind, data) => Some((kind, data)),
-                Base::TooLarge(size_bytes) => {
-                    too_large.set(Some(size_bytes));
-                    None
-                }
-            }
-        };
+        let mut bases = Bases::new(
+            self.repository,
+            &self.snapshot,
+            limits.max_delta_object_bytes,
+            self.options.work,
+        );
+        let mut find_base = |id: &ObjectId| bases.find(id);
         let (folder, hash) = (quarantine.pack_folder(), self.snapshot.hash());
         let taken = match checker {
             Some(checker) => index_pack(&mut input, &folder, hash, &limits, &mut find_base, checker, &mut tick),
@@ -160,13 +146,9 @@ impl Session<'_> {
         if taken.is_err() && !is_at_end.get() {
             drain(&mut input, &mut tick)?;
         }
-        match (taken, too_large.get()) {
-            (Err(IndexError::Unresolved { .. }), Some(size_bytes)) => Err(IndexError::TooLargeForMemory {
-                size_bytes,
-                limit_bytes,
-            }
-            .into()),
-            (taken, _) => Ok(taken?),
+        match taken {
+            Err(error @ IndexError::Unresolved { .. }) => Err(bases.reason().unwrap_or(error).into()),
+            taken => Ok(taken?),
         }
     }
 
@@ -208,8 +190,9 @@ impl Session<'_> {
     fn finish_checks(&self, checker: &mut Checker, objects: &ObjectStore) -> Result<(), UnpackError> {
         let mut reader = objects.reader(BASE_CACHE_BYTES);
         let mut buffer = Vec::new();
+        let largest = GITMODULES_MAX_BYTES.min(self.options.limits.max_in_memory_bytes);
         checker.finish(&mut |id| match reader.header(id) {
-            Ok(Some((ObjectKind::Blob, size))) if size > GITMODULES_MAX_BYTES => FoundBlob::TooLarge,
+            Ok(Some((ObjectKind::Blob, size))) if size > largest => FoundBlob::TooLarge,
             Ok(Some((ObjectKind::Blob, _))) => match reader.read(id, &mut buffer) {
                 Ok(Some(blob)) => FoundBlob::Content(blob.data.to_vec()),
                 _ => FoundBlob::Missing,
@@ -301,16 +284,14 @@ impl Session<'_> {
         let is_shallow_allowed = snapshot.config.shallow_update == Some(true);
         let mut connectivity = Connectivity::new(&ground);
         let mut taken_over = Vec::new();
-        let mut lacks_empty_tree = false;
         for command in commands.iter_mut().filter(|command| is_open(command)) {
             match connectivity.check(&[command.update.new], &mut tick) {
                 Ok(boundary) if boundary.is_empty() => {}
                 Ok(boundary) if is_shallow_allowed => taken_over.extend(boundary),
                 Ok(_) => {
                     command.refuse("shallow update not allowed");
-                    lacks_empty_tree |= connectivity.lacks_empty_tree();
                     // What it proved stands on a boundary that is not taken over.
-                    connectivity = Connectivity::new(&ground);
+                    connectivity.forget_last();
                 }
                 Err(ConnectivityError::Stopped(stopped)) => return Err(stopped),
                 Err(error) => {
@@ -319,7 +300,7 @@ impl Session<'_> {
                 }
             }
         }
-        if lacks_empty_tree || connectivity.lacks_empty_tree() {
+        if connectivity.lacks_empty_tree() {
             self.add_empty_tree(commands, pushed);
         }
         Ok(taken_over)
@@ -333,30 +314,6 @@ impl Session<'_> {
                 .for_each(|command| command.refuse("missing necessary objects"));
         }
     }
-}
-
-/// An object that a thin pack builds on.
-enum Base {
-    /// Its kind and content.
-    Found(ObjectKind, Vec<u8>),
-    /// It may not be held in memory; its size in bytes.
-    TooLarge(u64),
-}
-
-/// Reads what a thin pack builds on, unless it is larger than may be held in memory.
-fn base(reader: &mut Reader<'_>, id: &ObjectId, limit_bytes: u64) -> Result<Option<Base>, StoreError> {
-    match reader.header(id)? {
-        None => return Ok(None),
-        Some((_, size)) if size > limit_bytes => return Ok(Some(Base::TooLarge(size))),
-        Some(_) => {}
-    }
-    let mut buffer = Vec::new();
-    let Some(object) = reader.read(id, &mut buffer)? else {
-        return Ok(None);
-    };
-    let (kind, len) = (object.kind, object.data.len());
-    buffer.truncate(len);
-    Ok(Some(Base::Found(kind, buffer)))
 }
 
 /// Reads an unwanted pack away, so that the client comes to read why it is unwanted.

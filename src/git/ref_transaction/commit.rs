@@ -10,7 +10,7 @@ use super::files::{Value, read_loose, remove_empty_folders};
 use super::lock::Lock;
 use super::packed::PackedRefs;
 use super::prepare::Prepared;
-use super::{PACKED_LOCK_MARK, REFS_FOR_PACKED, RefError, RefStore, RefUpdate, reflog};
+use super::{REFS_FOR_PACKED, RefError, RefStore, RefUpdate, reflog};
 use crate::git::durable::sync_folder;
 use crate::git::fault;
 
@@ -159,7 +159,7 @@ impl RefStore<'_> {
     }
 
     fn lock_packed(&self) -> io::Result<Lock> {
-        let lock = Lock::take(&self.git_dir.join("packed-refs"), PACKED_LOCK_MARK);
+        let lock = Lock::take_marked(&self.git_dir.join("packed-refs"));
         lock.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::Error::other("packed-refs.lock exists: someone else is packing refs"),
             _ => error,

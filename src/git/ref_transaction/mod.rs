@@ -24,7 +24,7 @@ use gix::ObjectId;
 
 pub use self::files::above;
 use self::files::{Value, read_loose};
-use self::lock::Lock;
+use self::lock::{Lock, replace};
 use self::packed::PackedRefs;
 use self::prepare::Prepared;
 pub use self::prepare::{collision, compare};
@@ -39,12 +39,6 @@ const REFS_FOR_PACKED: usize = 256;
 
 /// Symbolic refs that are followed one after the other.
 const MAX_SYMREF_DEPTH: usize = 5;
-
-/// Tries to add to the shallow boundary before somebody else does.
-const SHALLOW_TRIES: usize = 20;
-
-/// What the lock of `packed-refs` holds while this server has it.
-const PACKED_LOCK_MARK: &[u8] = b"auxin\n";
 
 /// One ref that shall change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,21 +314,13 @@ pub fn add_shallow(git_dir: &Path, commits: &[ObjectId]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read,
     };
-    for _ in 0..SHALLOW_TRIES {
-        let before = read()?;
-        let mut lines: std::collections::BTreeSet<String> = before.lines().map(str::to_owned).collect();
-        lines.extend(commits.iter().map(ObjectId::to_string));
-        let content: String = lines.into_iter().map(|line| line + "\n").collect();
-        let lock = Lock::take_durably(&path, content.as_bytes())?;
-        // Somebody else may have had the lock meanwhile.
-        if read()? == before {
-            lock.rename_to(&path)?;
-            return sync_folder(git_dir);
-        }
-    }
-    Err(io::Error::other(
-        "the shallow boundary is changed by others all the time",
-    ))
+    let _lock = Lock::take_marked(&path)?;
+    fault::point("after-shallow-lock");
+    let mut lines: std::collections::BTreeSet<String> = read()?.lines().map(str::to_owned).collect();
+    lines.extend(commits.iter().map(ObjectId::to_string));
+    let content: String = lines.into_iter().map(|line| line + "\n").collect();
+    replace(&path, content.as_bytes())?;
+    sync_folder(git_dir)
 }
 
 /// Lets `HEAD` name `branch`, durably.
@@ -349,7 +335,9 @@ pub fn set_head(git_dir: &Path, branch: &BStr) -> io::Result<()> {
         ));
     }
     let path = git_dir.join("HEAD");
-    Lock::take_durably(&path, &[b"ref: ", branch.as_bytes(), b"\n"].concat())?.rename_to(&path)?;
+    let _lock = Lock::take_marked(&path)?;
+    fault::point("after-head-lock");
+    replace(&path, &[b"ref: ", branch.as_bytes(), b"\n"].concat())?;
     sync_folder(git_dir)
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bstr::ByteSlice;
 
-use super::lock::lock_path;
+use super::lock::{lock_path, remove_marked};
 use super::packed;
-use super::{PACKED_LOCK_MARK, RefStore, RefUpdate, is_ref_name};
+use super::{RefStore, RefUpdate, is_ref_name};
+use crate::git::fault;
 
 /// At start: settles a push that was under way when the process died, by what the refs say.
 ///
@@ -19,7 +20,7 @@ pub fn settle(store: &RefStore<'_>, updates: &[RefUpdate], atomic: bool) -> Vec<
     let values = store.values(updates.iter());
     let is_new = |n: usize| values[n] == Some(updates[n].new);
     let is_changed = |n: usize| is_new(n) && updates[n].old != updates[n].new;
-    if atomic && (0..updates.len()).any(is_changed) {
+    if atomic && (0..updates.len()).any(is_changed) && !fault::is_on("no-settle") {
         let is_open = |n: &usize| !is_new(*n) && values[*n] == Some(updates[*n].old);
         let rest: Vec<RefUpdate> = (0..updates.len()).filter(is_open).map(|n| updates[n].clone()).collect();
         for (update, result) in rest.iter().zip(store.apply(&rest, false, &mut ())) {
@@ -43,11 +44,11 @@ fn remove_stale_lock(path: &Path, update: &RefUpdate) {
     }
 }
 
-/// At start: removes what a dead process left beside `packed-refs`.
+/// At start: removes what a dead process left beside `packed-refs`, `HEAD` and `shallow`, their locks
+/// included.
 pub fn sweep(git_dir: &Path) {
     let _ = std::fs::remove_file(git_dir.join(packed::NEW_FILE));
-    let lock = lock_path(&git_dir.join("packed-refs"));
-    if std::fs::read(&lock).is_ok_and(|content| content == PACKED_LOCK_MARK) {
-        let _ = std::fs::remove_file(&lock);
+    for name in ["packed-refs", "HEAD", "shallow"] {
+        remove_marked(&git_dir.join(name));
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::lock::LOCK_MARK;
 use super::*;
 
 struct Repo {
@@ -653,7 +654,7 @@ fn a_push_that_died_before_its_first_ref_is_dropped_at_start() {
     let repo = Repo::new();
     repo.apply(&[repo.create("refs/heads/a", 0)], false);
     let updates = [repo.update("refs/heads/a", 0, 1), repo.create("refs/heads/b", 1)];
-    std::fs::write(repo.path().join("packed-refs.lock"), PACKED_LOCK_MARK).expect("writes");
+    std::fs::write(repo.path().join("packed-refs.lock"), LOCK_MARK).expect("writes");
     std::fs::write(repo.path().join("refs/heads/a.lock"), format!("{}\n", repo.commits[1])).expect("writes");
 
     sweep(repo.path());
@@ -680,12 +681,36 @@ fn a_plain_push_that_died_between_two_refs_is_settled_as_it_stands() {
 #[test]
 fn a_lock_that_stock_git_holds_is_left_alone_at_start() {
     let repo = Repo::new();
-    let lock = repo.path().join("packed-refs.lock");
-    std::fs::write(&lock, "").expect("writes");
+    let locks = ["packed-refs.lock", "HEAD.lock", "shallow.lock"].map(|name| repo.path().join(name));
+    for lock in &locks {
+        std::fs::write(lock, "ref: refs/heads/main\n").expect("writes");
+    }
 
     sweep(repo.path());
 
-    assert!(lock.exists());
+    assert!(locks.iter().all(|lock| lock.exists()));
+}
+
+#[test]
+fn locks_of_head_and_of_the_shallow_boundary_that_a_dead_process_left_are_removed_at_start() {
+    let repo = Repo::new();
+    let leave = |name: &str| std::mem::forget(Lock::take_marked(&repo.path().join(name)).expect("free"));
+    leave("HEAD");
+    leave("shallow");
+    std::fs::write(repo.path().join("HEAD.auxin-new"), "ref: refs/he").expect("writes");
+    assert!(set_head(repo.path(), "refs/heads/main".into()).is_err(), "still locked");
+
+    sweep(repo.path());
+
+    set_head(repo.path(), "refs/heads/main".into()).expect("free");
+    add_shallow(repo.path(), &[repo.commits[0]]).expect("free");
+    let left = std::fs::read_dir(repo.path()).expect("readable");
+    let names: Vec<String> = left
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains(".lock") || name.contains(".auxin-"))
+        .collect();
+    assert_eq!(names, Vec::<String>::new());
 }
 
 #[test]

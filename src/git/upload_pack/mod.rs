@@ -6,7 +6,7 @@
 
 mod bundles;
 pub mod history;
-mod nearby;
+pub(in crate::git) mod nearby;
 pub mod object_info;
 pub mod request;
 pub mod response;

@@ -14,7 +14,7 @@ use super::history::{CommitNumber, History};
 use crate::git::advertise::visible_head;
 use crate::git::object_store::ObjectKind;
 use crate::git::snapshot::Snapshot;
-use crate::git::walk::{Bits, Walker};
+use crate::git::walk::{Bits, WalkError, Walker};
 use crate::git::work::{Stopped, Tick};
 
 /// Commits that are looked at from `HEAD` alone.
@@ -109,13 +109,35 @@ pub fn remove_present_files(
     tick: Tick<'_>,
 ) -> Result<(), UploadError> {
     let store = &*snapshot.objects;
+    walk_present_files(snapshot, tick, &mut |reached| {
+        open.retain(|id| !store.position(id).is_some_and(|position| reached.has(position)));
+        open.is_empty()
+    })?;
+    Ok(())
+}
+
+/// Folders and files that the newest commits of visible refs hold; `HEAD` first.
+///
+/// # Errors
+/// [`WalkError`] if history cannot be read.
+pub fn present_files(snapshot: &Snapshot, tick: Tick<'_>) -> Result<Bits, WalkError> {
+    walk_present_files(snapshot, tick, &mut |_| false)
+}
+
+/// Ends when `is_enough` says so of what was found so far, or when it has cost enough.
+fn walk_present_files(
+    snapshot: &Snapshot,
+    tick: Tick<'_>,
+    is_enough: &mut dyn FnMut(&Bits) -> bool,
+) -> Result<Bits, WalkError> {
+    let store = &*snapshot.objects;
     let mut walker = Walker::new(store, &snapshot.shallow, CACHE_BYTES);
     let mut reached = Bits::new(store.len());
     let nothing = Bits::new(store.len());
     let mut ticks = 0;
     for tip in tips(snapshot).into_iter().take(MAX_TREE_TIPS) {
-        if open.is_empty() || ticks > MAX_TREE_TICKS {
-            return Ok(());
+        if ticks > MAX_TREE_TICKS {
+            break;
         }
         let Some((id, ObjectKind::Commit)) = walker.reader().peel(&tip)? else {
             continue;
@@ -128,9 +150,11 @@ pub fn remove_present_files(
             tick()
         };
         walker.add_tree(&commit.tree, &mut reached, &nothing, false, &mut counting)?;
-        open.retain(|id| !store.position(id).is_some_and(|position| reached.has(position)));
+        if is_enough(&reached) {
+            break;
+        }
     }
-    Ok(())
+    Ok(reached)
 }
 
 /// What visible refs name, tags followed, `HEAD` first.

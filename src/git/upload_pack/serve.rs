@@ -18,7 +18,7 @@ use crate::git::advertise::{
     HexId, allows_filter, allows_reachable_wants, object_format, offers_bundle_uri, offers_object_info,
 };
 use crate::git::emit::PackStats;
-use crate::git::filter::Filter;
+use crate::git::filter::{Filter, FilterLimits};
 use crate::git::ls_refs;
 use crate::git::negotiate::{Ack, AckSuffix, Common, Have};
 use crate::git::pkt_line::{PktWriter, quotable};
@@ -250,6 +250,9 @@ impl<'e> Exchange<'e, '_> {
         let mut named = request.wants.clone();
         named.extend(filter.pattern_blobs());
         access.check_wants(self.repository, &named, &mut || self.options.work.check())?;
+        filter
+            .check_patterns(&access.snapshot.objects)?
+            .map_err(|error| UploadError::Refused(error.to_string()))?;
         Ok(filter)
     }
 
@@ -261,8 +264,8 @@ impl<'e> Exchange<'e, '_> {
         if !allows_filter(snapshot, limits) {
             return refuse(format!("filter '{}' not supported", quotable(text.as_bytes())));
         }
-        let filter = Filter::parse(text, limits.max_filter_depth, limits.max_filter_bytes)
-            .map_err(|error| UploadError::Refused(error.to_string()))?;
+        let filter =
+            Filter::parse(text, FilterLimits::from(limits)).map_err(|error| UploadError::Refused(error.to_string()))?;
         for name in filter.names() {
             if !snapshot.config.allows_filter(name) {
                 return refuse(format!("filter '{name}' not supported"));

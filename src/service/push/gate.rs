@@ -144,6 +144,10 @@ impl PushGate for Gate<'_> {
             ));
         }
         self.refs = accepted.iter().map(change).collect();
+        self.inner
+            .unclosed
+            .close(&self.handle, &self.inner.db, self.repo.id)
+            .map_err(|error| self.failed(&error))?;
         let push = NewPush {
             repo: self.repo.id,
             user: self.by.id,
@@ -205,12 +209,15 @@ impl PushGate for Gate<'_> {
                 applied: &moved,
             }));
         }
-        // The refs have moved and stay moved: from here on a failure is ours to log and the next
-        // start's to settle.
-        match self.handle.block_on(self.inner.db.finish_push(id, applied)) {
+        // The refs have moved and stay moved: from here on a failure is ours to log, and the next
+        // push's or the next start's to settle.
+        match self.handle.block_on(self.inner.db.finish_push(id, applied.clone())) {
             Ok(FinishPush::Done) => {}
             Ok(other) => tracing::error!(push.id = %id, ?other, "A push cannot be closed"),
-            Err(error) => tracing::error!(push.id = %id, %error, "A push stays open"),
+            Err(error) => {
+                tracing::error!(push.id = %id, %error, "A push stays open");
+                self.inner.unclosed.add(self.repo.id, id, applied);
+            }
         }
         let advanced = self
             .inner
