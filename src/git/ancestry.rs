@@ -4,6 +4,7 @@ use std::collections::{BinaryHeap, HashSet};
 
 use gix::ObjectId;
 
+use super::commit_graph::LEVEL_MAX;
 use super::object_store::ObjectStore;
 use super::upload_pack::history::{History, HistoryError};
 use super::work::Tick;
@@ -12,7 +13,8 @@ use super::work::Tick;
 /// history. Commits in `parentless` count as having no parents, as in git's `shallow` file.
 ///
 /// The newest commits are looked at first, so that the usual answer, yes, is found after as many
-/// commits as were added; no is found after the whole history.
+/// commits as were added. No is found after the whole history, or with a commit-graph after the
+/// commits whose level is higher than that of `old`: none of the others can have it as an ancestor.
 ///
 /// # Errors
 /// [`HistoryError`] if history is damaged or the work is stopped.
@@ -27,6 +29,7 @@ pub fn is_fast_forward(
     let (Some((_, Some(old))), Some((_, Some(new)))) = (history.look_up(old)?, history.look_up(new)?) else {
         return Ok(false);
     };
+    let old_level = history.level(old).filter(|level| *level < LEVEL_MAX);
     let mut seen = HashSet::from([new]);
     let mut next = BinaryHeap::from([(i64::MAX, new)]);
     while let Some((_, commit)) = next.pop() {
@@ -35,7 +38,9 @@ pub fn is_fast_forward(
         }
         for at in history.parents(commit, tick)? {
             let parent = history.parent(at);
-            if seen.insert(parent) {
+            let is_too_low =
+                parent != old && old_level.is_some_and(|old| history.level(parent).is_some_and(|level| level <= old));
+            if !is_too_low && seen.insert(parent) {
                 next.push((history.committed_at_secs(parent, tick)?, parent));
             }
         }

@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod bundle;
 pub mod check;
 mod checksum;
+pub mod commit_graph;
 pub mod connectivity;
 pub mod durable;
 pub mod emit;

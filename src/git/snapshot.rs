@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use bstr::BString;
 use gix::hash::{Kind, ObjectId};
 
+use super::commit_graph::{CommitGraph, GraphStamp};
 use super::object_store::{FileStamp, ObjectKind, ObjectStore, Pos, Reader, StoreError};
 use super::refs::{Head, Peeled, RawRef, Ref, RefFiles, Refs};
 use super::repo_config::{BadConfig, RepoConfig};
@@ -24,6 +25,8 @@ const MAX_OBJECT_BYTES: usize = 256 << 20;
 const PEEL_CACHE_BYTES: usize = 4 << 20;
 /// Memory for delta bases while reachability is computed, in bytes.
 const WALK_CACHE_BYTES: usize = 64 << 20;
+/// Where the refs lie that put other objects in the place of some.
+const REPLACE_REFS: &[u8] = b"refs/replace/";
 /// See [`super::refs`]: a younger time stamp may hide a change.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
 
@@ -56,7 +59,38 @@ struct State {
     is_pack_settled: bool,
     /// What changed on disk was looked at, but no snapshot was made of it yet.
     is_behind: bool,
+    graph: GraphFiles,
     snapshot: Option<Arc<Snapshot>>,
+}
+
+/// The commit-graph, and what its files were like when it was opened.
+struct GraphFiles {
+    objects_dir: PathBuf,
+    hash: Kind,
+    stamp: GraphStamp,
+    graph: Option<Arc<CommitGraph>>,
+}
+
+impl GraphFiles {
+    fn new(objects_dir: PathBuf, hash: Kind) -> Self {
+        Self {
+            objects_dir,
+            hash,
+            stamp: GraphStamp::default(),
+            graph: None,
+        }
+    }
+
+    /// Opens the graph anew if its files were replaced; tells whether they were.
+    fn refresh(&mut self) -> bool {
+        let stamp = GraphStamp::read(&self.objects_dir);
+        if stamp == self.stamp {
+            return false;
+        }
+        self.graph = CommitGraph::open_or_warn(&self.objects_dir, self.hash, self.graph.as_deref()).map(Arc::new);
+        self.stamp = stamp;
+        true
+    }
 }
 
 /// One repository as it is at one moment.
@@ -69,6 +103,7 @@ pub struct Snapshot {
     pub config: Arc<RepoConfig>,
     /// Commits whose parents the repository itself lacks (git's `shallow` file).
     pub shallow: Vec<ObjectId>,
+    may_use_graph: bool,
     reach: Mutex<Reach>,
 }
 
@@ -100,6 +135,7 @@ impl Repository {
                 pack_stamp: None,
                 is_pack_settled: false,
                 is_behind: false,
+                graph: GraphFiles::new(path.join("objects"), config.object_hash()),
                 snapshot: None,
             }),
         };
@@ -150,6 +186,12 @@ impl Repository {
         let config_stamp = FileStamp::read(&config_path);
         let pack_stamp = FileStamp::read(&self.path.join("objects/pack"));
         let mut previous = state.snapshot.clone();
+        // An old graph is as right as a new one, so that of a snapshot may change while it is used.
+        if state.graph.refresh()
+            && let Some(snapshot) = &previous
+        {
+            snapshot.use_graph(&state.graph);
+        }
         let config_changed = previous.is_none() || config_stamp != state.config_stamp;
         let packs_changed =
             reload_objects || previous.is_none() || !state.is_pack_settled || pack_stamp != state.pack_stamp;
@@ -165,6 +207,8 @@ impl Repository {
             // Another repository lies here than before: nothing known of the old one holds.
             state.files = RefFiles::new(&self.path, config.object_hash());
             state.files.refresh()?;
+            state.graph = GraphFiles::new(self.objects_dir(), config.object_hash());
+            state.graph.refresh();
             previous = None;
         }
         let objects = match &previous {
@@ -190,6 +234,7 @@ impl Repository {
         }
         let (head, raw) = state.files.collect()?;
         let snapshot = Arc::new(self.assemble(head, raw, objects, config, previous.as_deref(), packs_changed)?);
+        snapshot.use_graph(&state.graph);
         state.snapshot = Some(snapshot.clone());
         state.is_behind = false;
         Ok(snapshot)
@@ -263,11 +308,15 @@ impl Repository {
             },
             detached => detached,
         };
+        let shallow = read_shallow(&self.path.join("shallow"), objects.hash())?;
+        let is_replaced = all.iter().any(|known| known.name.starts_with(REPLACE_REFS));
+        let has_grafts = fs::metadata(self.path.join("info/grafts")).is_ok_and(|grafts| grafts.len() > 0);
         Ok(Snapshot {
             refs: Refs::new(head, all),
-            shallow: read_shallow(&self.path.join("shallow"), objects.hash())?,
             objects,
             config,
+            may_use_graph: shallow.is_empty() && !is_replaced && !has_grafts,
+            shallow,
             reach: Mutex::default(),
         })
     }
@@ -313,6 +362,17 @@ impl Snapshot {
     /// The hash function of its ids.
     pub fn hash(&self) -> Kind {
         self.objects.hash()
+    }
+
+    /// Whether a commit-graph of the repository is read and written. As in git it is not where
+    /// history is shallow, grafted, or has replaced objects.
+    pub fn may_use_graph(&self) -> bool {
+        self.may_use_graph
+    }
+
+    fn use_graph(&self, files: &GraphFiles) {
+        self.objects
+            .set_graph(files.graph.clone().filter(|_| self.may_use_graph));
     }
 
     /// Whether fetches may see this ref.

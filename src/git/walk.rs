@@ -238,6 +238,13 @@ impl<'s> Walker<'s> {
         }
     }
 
+    /// Reads every commit from its object, never from a commit-graph.
+    #[must_use]
+    pub fn without_graph(mut self) -> Self {
+        self.reader = self.reader.without_graph();
+        self
+    }
+
     /// Does not follow the parents of these commits either.
     pub fn add_parentless(&mut self, commits: &[ObjectId]) {
         self.parentless.extend(commits);

@@ -266,6 +266,43 @@ pub fn multi_pack_indexes(bare: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Commit-graphs: of a straight history, of merges of three, with Bloom filters, and without
+/// corrected dates.
+pub fn commit_graphs(bare: &Path) -> Vec<Vec<u8>> {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let copy = folder.path().join("copy.git");
+    let copy_path = copy.to_str().expect("a path of text");
+    on_disk(bare, &["clone", "-q", "--mirror", ".", copy_path]).assert_ok();
+    let file = copy.join("objects/info/commit-graph");
+    let mut all = Vec::new();
+    let mut write = |args: &[&str]| {
+        on_disk(&copy, &[args, &["commit-graph", "write", "--reachable"]].concat()).assert_ok();
+        all.push(std::fs::read(&file).expect("git wrote it"));
+        std::fs::remove_file(&file).expect("it can go");
+    };
+    write(&[]);
+    write(&["-c", "commitGraph.changedPaths=true"]);
+    write(&["-c", "commitGraph.generationVersion=1"]);
+    let merge = repositories::ask(
+        &copy,
+        &[
+            "commit-tree",
+            "-m",
+            "x",
+            "-p",
+            "main",
+            "-p",
+            "main~2",
+            "-p",
+            "main~4",
+            "main^{tree}",
+        ],
+    );
+    on_disk(&copy, &["update-ref", "refs/heads/main", &merge]).assert_ok();
+    write(&[]);
+    all
+}
+
 /// Objects; the first byte chooses the kind.
 pub fn objects() -> Vec<Vec<u8>> {
     let file = pack::id("blob", b"la");

@@ -158,6 +158,11 @@ fn packs_of_sha256_repositories_of_any_content_are_taken_in_or_refused() {
 }
 
 #[test]
+fn commit_graphs_of_any_content_are_read_or_passed_over() {
+    feed(&targets::commit_graph(), Form::Pack, 4_000);
+}
+
+#[test]
 fn objects_of_any_content_are_checked() {
     feed(&targets::fsck(), Form::Bytes, 300_000);
 }

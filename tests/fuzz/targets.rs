@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use auxin::config::GitSettings;
 use auxin::git::bitmap::BitmapFile;
 use auxin::git::bitmap::ewah::words_for;
+use auxin::git::commit_graph::{CommitGraph, GraphPos};
 use auxin::git::filter::{Filter, FilterLimits};
 use auxin::git::index_pack::{IndexError, IndexLimits, index_pack};
 use auxin::git::midx::Midx;
@@ -16,10 +17,12 @@ use auxin::git::rev;
 use auxin::git::snapshot::Repository;
 use auxin::git::spill::Content;
 use auxin::git::upload_pack::{self, Protocol, UploadOptions};
+use auxin::git::walk::{Bits, Walker};
 use auxin::git::work::Work;
 use auxin::git::{ObjectId, fsck};
 use auxin::names::{OwnerName, RepoAddress, RepoName};
 use gix::hash::Kind;
+use sha1::{Digest, Sha1};
 use tempfile::TempDir;
 
 use super::corpus;
@@ -241,6 +244,55 @@ fn pack_as(name: &'static str, hash: Kind, corpus: fn() -> Vec<Vec<u8>>) -> Targ
                 }
                 Ok(None) => {}
                 Err(error) => assert!(!IndexError::to_string(&error).is_empty()),
+            }
+        }),
+    }
+}
+
+/// A commit-graph: refused, or read within its bounds; history is walked either way.
+pub fn commit_graph() -> Target {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let bare = folder.path().join("song.git");
+    corpus::repository(&bare);
+    Target {
+        name: "commit-graph",
+        corpus: || corpus::commit_graphs(&REPOSITORY.path().join("song.git")),
+        run: Box::new(move |input| {
+            // Owned here: it lives as long as the target.
+            let objects = folder.path().join("song.git/objects");
+            std::fs::write(objects.join("info/commit-graph"), input).expect("a file can be written");
+            match CommitGraph::open(&objects, Kind::Sha1, None) {
+                Ok(graph) => {
+                    let graph = graph.expect("the file is there");
+                    let (content, sum) = input.split_at(input.len() - 20);
+                    assert!(Sha1::digest(content)[..] == *sum, "a damaged file is believed");
+                    for number in 0..graph.len() {
+                        let id = graph.id(GraphPos(number)).expect("the number is within");
+                        let _ = graph.position(id);
+                        if let Ok(commit) = graph.commit(GraphPos(number)) {
+                            assert!(commit.parents.iter().all(|parent| parent.0 < graph.len()));
+                        }
+                    }
+                    let _ = graph.corrected_dates();
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+            let repository = Repository::open(&bare, true).expect("a sound repository");
+            let snapshot = repository.snapshot().expect("a sound repository");
+            let mut reached = Bits::new(snapshot.objects.len());
+            let mut ticks = 0;
+            let walked = Walker::new(&snapshot.objects, &[], 1 << 20).add_commits(
+                &snapshot.visible_tips(),
+                &mut reached,
+                &mut || {
+                    ticks += 1;
+                    assert!(ticks < 10, "a small history is walked for ever");
+                    Ok(())
+                },
+            );
+            if CommitGraph::open(&objects, Kind::Sha1, None).is_err() {
+                walked.expect("the commits themselves are sound");
+                assert_eq!(reached.count(), 11, "ten commits and a tag");
             }
         }),
     }

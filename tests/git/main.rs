@@ -1,5 +1,6 @@
 //! The Git layer against stock git on the same repositories.
 
+mod commit_graph;
 mod fetch_clients;
 mod fetch_differential;
 mod fetch_host;

@@ -8,9 +8,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gix::hash::{Kind, ObjectId, oid};
+
+use super::commit_graph::CommitGraph;
 
 mod large;
 mod pack;
@@ -152,6 +154,8 @@ pub struct ObjectStore {
     /// Object folders, own first.
     folders: Vec<PathBuf>,
     max_object_bytes: usize,
+    /// See [`ObjectStore::set_graph`].
+    graph: RwLock<Option<Arc<CommitGraph>>>,
 }
 
 impl ObjectStore {
@@ -175,7 +179,9 @@ impl ObjectStore {
         let mut leftovers = HashSet::new();
         for _ in 0..MAX_LISTINGS {
             if let Some((packs, loose)) = Self::list(&folders, hash, previous, max_object_bytes, &mut leftovers)? {
-                return Self::assemble(hash, packs, loose, folders, max_object_bytes);
+                let store = Self::assemble(hash, packs, loose, folders, max_object_bytes)?;
+                store.set_graph(previous.and_then(Self::graph));
+                return Ok(store);
             }
         }
         Err(StoreError::damaged(
@@ -282,6 +288,7 @@ impl ObjectStore {
             loose,
             folders,
             max_object_bytes,
+            graph: RwLock::default(),
         })
     }
 
@@ -387,6 +394,18 @@ impl ObjectStore {
         }
         let number = self.starts.partition_point(|start| *start <= position.0) - 1;
         Some((number, position.0 - self.starts[number]))
+    }
+
+    /// From here on new readers take commits from this graph where it holds them. What they read is
+    /// the same, only sooner, so this is no change of the view. A store that is opened upon this one
+    /// takes the graph over.
+    pub(in crate::git) fn set_graph(&self, graph: Option<Arc<CommitGraph>>) {
+        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = graph;
+    }
+
+    /// The commit-graph that new readers use.
+    pub(in crate::git) fn graph(&self) -> Option<Arc<CommitGraph>> {
+        self.graph.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A reader with its own decoding state; one per thread. `cache_bytes` bounds the memory for

@@ -9,6 +9,8 @@ use gix_pack::cache::lru::MemoryCappedHashmap;
 use gix_pack::data;
 use gix_pack::data::decode::entry::ResolvedBase;
 
+use crate::git::commit_graph::CommitGraph;
+
 use super::{CommitInfo, Object, ObjectKind, ObjectStore, Pos, ReadError, StoreError};
 
 /// Longest header of a loose object: kind, size and the byte that ends it.
@@ -21,6 +23,7 @@ pub struct Reader<'s> {
     cache: MemoryCappedHashmap,
     loose: Vec<gix::odb::loose::Store>,
     scratch: Vec<u8>,
+    graph: Option<Arc<CommitGraph>>,
     /// See [`Reader::moved`].
     moved: Option<Arc<ObjectStore>>,
 }
@@ -41,8 +44,16 @@ impl<'s> Reader<'s> {
                 .map(|folder| gix::odb::loose::Store::at_opts(folder.clone(), store.hash, options))
                 .collect(),
             scratch: Vec::new(),
+            graph: store.graph(),
             moved: None,
         }
+    }
+
+    /// Reads every commit from its object, never from a commit-graph.
+    #[must_use]
+    pub fn without_graph(mut self) -> Self {
+        self.graph = None;
+        self
     }
 
     /// The store it reads.
@@ -268,6 +279,13 @@ impl<'s> Reader<'s> {
     /// # Errors
     /// [`StoreError`] if it is damaged.
     pub fn commit_at(&mut self, position: Pos) -> Result<Option<CommitInfo>, StoreError> {
+        if let Some(known) = self
+            .graph
+            .as_ref()
+            .and_then(|graph| graph.info(&self.store.id(position)))
+        {
+            return Ok(Some(known));
+        }
         let mut buffer = std::mem::take(&mut self.scratch);
         let result = self
             .read_at(position, &mut buffer)
@@ -279,6 +297,12 @@ impl<'s> Reader<'s> {
             });
         self.scratch = buffer;
         result
+    }
+
+    /// The topological level of a commit, which is higher than those of all its ancestors; `None`
+    /// where no commit-graph tells.
+    pub(in crate::git) fn level_at(&self, position: Pos) -> Option<u32> {
+        self.graph.as_ref()?.level(&self.store.id(position))
     }
 
     /// Follows annotated tags to what they name in the end; `None` if anything on the way is absent.

@@ -142,6 +142,12 @@ impl<'s> History<'s> {
         Ok(self.facts(commit, tick)?.committed_at_secs)
     }
 
+    /// Its topological level, which is higher than those of all its ancestors; `None` where no
+    /// commit-graph tells.
+    pub fn level(&self, commit: CommitNumber) -> Option<u32> {
+        self.reader.level_at(self.commits[commit.index()].position)
+    }
+
     /// Its parents that are here, as a range for [`History::parent`].
     ///
     /// # Errors
