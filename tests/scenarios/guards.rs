@@ -10,7 +10,7 @@ use crate::support::{process, repositories};
 
 /// A fetch of a few small folders that make up a million million paths, every one of which a filter
 /// must look at: it goes on until somebody stops it, and never sends a byte of a pack.
-fn endless_fetch(server: &TestServer) -> Vec<u8> {
+fn endless_fetch(server: &TestServer) -> V2 {
     let bare = server.repo("anna/bomb");
     let input = |args: &[&str], text: &str| {
         let made = repositories::on_disk_with_input(&bare, args, text.as_bytes());
@@ -31,13 +31,12 @@ fn endless_fetch(server: &TestServer) -> Vec<u8> {
         .arg(format!("want {commit}"))
         .arg(format!("filter sparse:oid={patterns}"))
         .arg("done")
-        .bytes()
 }
 
 #[test]
 fn a_filter_over_endless_paths_ends_with_the_budget() {
     let target = Target::with(TestServer::prepare().setting("git.cpu_budget_secs", 1));
-    let body = endless_fetch(&target.server);
+    let body = endless_fetch(&target.server).bytes();
 
     let answer = target.attack(Request::upload_pack("anna/bomb", 2, body));
 
@@ -50,7 +49,7 @@ fn a_filter_over_endless_paths_ends_with_the_budget() {
 #[test]
 fn work_that_nobody_waits_for_any_more_ends() {
     let target = Target::start();
-    let body = endless_fetch(&target.server);
+    let body = endless_fetch(&target.server).bytes();
     let open = |_| {
         Request::upload_pack("anna/bomb", 2, body.clone())
             .by(&target.anna)
@@ -80,7 +79,7 @@ fn with_a_full_queue_the_answer_is_to_come_again() {
             .setting("git.max_packs_building", 1)
             .setting("git.max_waiting", 0),
     );
-    let body = endless_fetch(&target.server);
+    let body = endless_fetch(&target.server).bytes();
     let stream = Request::upload_pack("anna/bomb", 2, body)
         .by(&target.anna)
         .open(target.server.url());
@@ -111,7 +110,7 @@ fn with_a_full_queue_the_answer_is_to_come_again() {
 #[test]
 fn a_client_that_waits_for_a_long_plan_hears_that_it_goes_on() {
     let target = Target::with(TestServer::prepare().setting("git.keep_alive_secs", 1));
-    let body = endless_fetch(&target.server);
+    let body = endless_fetch(&target.server).arg("no-progress").bytes();
     let mut stream = Request::upload_pack("anna/bomb", 2, body)
         .by(&target.anna)
         .open(target.server.url());
