@@ -216,6 +216,10 @@ settings! {
         max_hook_output_bytes: usize = 1 << 20, Rule::Range(0, GIB);
         /// Memory for decoded delta bases of one request, in bytes.
         delta_cache_bytes: usize = 64 << 20, Rule::Range(0, 64 * GIB);
+        /// Memory for answers that are likely to be asked for again (lists of refs, decided packs), in bytes.
+        answer_cache_bytes: u64 = 64 << 20, Rule::Range(0, 64 * GIB);
+        /// Disk space for packs that several clients ask for at the same time, in bytes; 0 keeps none.
+        pack_cache_bytes: u64 = 1 << 30, Rule::Range(0, 1024 * TIB);
     }
 
     /// The log. It goes to standard error.

@@ -193,7 +193,9 @@ fn check_refs(
     files.refresh()?;
     let (_, refs) = files.collect()?;
     let objects = &*snapshot.objects;
-    let mut walker = Walker::new(objects, &snapshot.shallow, CACHE_BYTES).without_graph();
+    let mut walker = Walker::new(objects, &snapshot.shallow, CACHE_BYTES)
+        .without_graph()
+        .without_bitmaps();
     let mut present = Vec::new();
     for known in refs {
         report.refs += 1;

@@ -5,9 +5,13 @@
 //! the distance to the base is written anew; where the base is not sent, the delta is made against
 //! the base's id if the client has it, else the object is sent whole.
 //!
+//! Where an object would be sent whole while the client has an older version of it, a new delta is
+//! tried: see [`super::likely_bases`].
+//!
 //! No circle of deltas can arise: a delta is kept only if its base is sent from the same pack or
-//! was sent before it.
+//! was sent before it, and a new one is made only against what the client has or what was sent before.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use flate2::Compression;
@@ -15,6 +19,8 @@ use flate2::write::ZlibEncoder;
 use gix_pack::data::entry::Header;
 
 use super::checksum::Checksum;
+use super::delta::{self, DeltaIndex};
+use super::likely_bases::LikelyBases;
 use super::object_store::{ObjectKind, ObjectStore, Pos, ReadError, Reader, StoreError};
 use super::spill::{IN_MEMORY_BYTES, SpillError};
 use super::walk::Bits;
@@ -26,6 +32,15 @@ const PIECE_BYTES: usize = 1 << 20;
 const TICK_ENTRIES: u32 = 1024;
 /// Memory for delta bases of objects that are sent whole, in bytes.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// Largest object of which a new delta is made, in bytes.
+const MAX_DELTA_TARGET_BYTES: u64 = 16 << 20;
+/// What one request may spend on new deltas, in bytes of bases and targets.
+const DELTA_BUDGET_BYTES: u64 = 64 << 20;
+/// Older versions that are tried as the base of one object.
+const MAX_BASES_TRIED: usize = 2;
+/// Longest chain of new deltas, as in git.
+const MAX_NEW_CHAIN: u32 = 50;
 
 /// What the client understands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,10 +84,20 @@ impl From<ReadError> for EmitError {
     }
 }
 
+/// What a pack is made of.
+#[derive(Clone, Copy)]
+pub struct PackObjects<'e> {
+    /// The objects that are sent.
+    pub send: &'e Bits,
+    /// Objects that may serve as bases of thin deltas, because the client has them.
+    pub has: &'e Bits,
+    /// Older versions of what is sent.
+    pub bases: &'e LikelyBases,
+}
+
 struct Emitter<'e> {
     store: &'e ObjectStore,
-    send: &'e Bits,
-    has: &'e Bits,
+    objects: PackObjects<'e>,
     options: &'e EmitOptions,
     out: &'e mut dyn Write,
     tick: Tick<'e>,
@@ -82,6 +107,14 @@ struct Emitter<'e> {
     buffer: Vec<u8>,
     /// Of each pack sent so far: where stored stretches went to.
     moved: Vec<Vec<Moved>>,
+    /// An entry was sent whose base comes after it, so a new delta could close a circle.
+    has_forward: bool,
+    /// Where the entry that is being sent lies in its pack.
+    current_offset: u64,
+    /// What may still be spent on new deltas, in bytes of bases and targets.
+    delta_budget_bytes: u64,
+    /// Objects sent as new deltas, with the length of the chain of such deltas.
+    chains: HashMap<Pos, u32>,
 }
 
 /// From this stored offset on, up to the next such record, entries lie `shift` bytes further on.
@@ -99,28 +132,28 @@ enum How {
     Delta(Header),
     /// Decoded and compressed anew.
     Whole,
+    /// As a new delta if that is shorter, else as it is stored.
+    NewDelta,
 }
 
-/// Writes the objects in `send` as one pack. Objects in `has` may serve as bases of thin deltas.
+/// Writes objects as one pack.
 ///
 /// # Errors
 /// [`EmitError`]
 pub fn emit(
     store: &ObjectStore,
-    send: &Bits,
-    has: &Bits,
+    objects: PackObjects<'_>,
     options: &EmitOptions,
     out: &mut dyn Write,
     tick: Tick<'_>,
 ) -> Result<PackStats, EmitError> {
-    let count = send.count();
-    if let Some(number) = whole_pack(store, send, count, options) {
+    let count = objects.send.count();
+    if let Some(number) = whole_pack(store, objects.send, options) {
         return copy_file(store, number, out, tick);
     }
     let mut emitter = Emitter {
         store,
-        send,
-        has,
+        objects,
         options,
         out,
         tick,
@@ -132,6 +165,10 @@ pub fn emit(
         reader: store.reader(CACHE_BYTES),
         buffer: Vec::new(),
         moved: Vec::with_capacity(store.packs().len()),
+        has_forward: false,
+        current_offset: 0,
+        delta_budget_bytes: DELTA_BUDGET_BYTES,
+        chains: HashMap::new(),
     };
     let mut header = *b"PACK\0\0\0\x02\0\0\0\0";
     header[8..].copy_from_slice(&count.to_be_bytes());
@@ -139,14 +176,16 @@ pub fn emit(
     for number in 0..store.packs().len() {
         emitter.send_pack(number)?;
     }
-    for position in send.range(store.loose_start(), store.len()) {
+    emitter.current_offset = u64::MAX;
+    for position in objects.send.range(store.loose_start(), store.len()) {
         emitter.send_whole(position)?;
     }
     emitter.finish()
 }
 
 /// The pack that holds exactly what is to be sent, in a form this client understands.
-fn whole_pack(store: &ObjectStore, send: &Bits, count: u32, options: &EmitOptions) -> Option<usize> {
+pub(super) fn whole_pack(store: &ObjectStore, send: &Bits, options: &EmitOptions) -> Option<usize> {
+    let count = send.count();
     if count == 0 || !options.ofs_delta {
         return None;
     }
@@ -198,7 +237,7 @@ impl Emitter<'_> {
         self.moved.push(Vec::new());
         let pack = self.store.packs()[number].clone();
         let start = self.store.pack_start(number);
-        let send = self.send;
+        let send = self.objects.send;
         // Stored bytes that go out as they are and were not written yet.
         let mut run = 0..0;
         for (since_tick, position) in (1_u32..).zip(send.range(start, start + pack.object_count())) {
@@ -208,6 +247,7 @@ impl Emitter<'_> {
             let order = position.0 - start;
             let entry = pack.offsets[order as usize]..pack.offsets[order as usize + 1];
             let written = self.stats.bytes + (run.end - run.start);
+            self.current_offset = entry.start;
             match self.decide(number, order, entry.start, written)? {
                 How::Verbatim => {
                     if run.end != entry.start {
@@ -226,6 +266,12 @@ impl Emitter<'_> {
                     self.note_move(number, entry.start, self.stats.bytes);
                     match how {
                         How::Delta(header) => self.send_delta(number, entry.start, entry.end, &header)?,
+                        How::NewDelta => {
+                            if !self.send_new_delta(position, entry.end - entry.start)? {
+                                self.copy_run(number, &entry)?;
+                                self.stats.reused += 1;
+                            }
+                        }
                         _ => self.send_whole(position)?,
                     }
                 }
@@ -265,6 +311,7 @@ impl Emitter<'_> {
                 pack.id_at_order(base_order).to_owned()
             }
             Header::RefDelta { base_id } => base_id,
+            _ if self.objects.bases.has(Pos(self.store.pack_start(number) + order)) => return Ok(How::NewDelta),
             _ => return Ok(How::Verbatim),
         };
         let by_id = Header::RefDelta { base_id: base };
@@ -272,8 +319,8 @@ impl Emitter<'_> {
             return Ok(How::Whole);
         };
         self.stats.deltas += 1;
-        if !self.send.has(position) {
-            if self.options.thin && self.has.has(position) {
+        if !self.objects.send.has(position) {
+            if self.options.thin && self.objects.has.has(position) {
                 return Ok(How::Delta(by_id));
             }
             self.stats.deltas -= 1;
@@ -287,6 +334,7 @@ impl Emitter<'_> {
         let is_before = base_number < number || (base_number == number && base_order < order);
         if !is_before {
             if base_number == number {
+                self.has_forward = true;
                 return Ok(if matches!(entry.header, Header::RefDelta { .. }) {
                     How::Verbatim
                 } else {
@@ -344,24 +392,95 @@ impl Emitter<'_> {
     /// Sends an object whole, compressed anew.
     fn send_whole(&mut self, position: Pos) -> Result<(), EmitError> {
         (self.tick)()?;
+        if self.objects.bases.has(position) && self.send_new_delta(position, u64::MAX)? {
+            return Ok(());
+        }
         if self.reader.header_at(position)?.1 > IN_MEMORY_BYTES {
             return self.send_large(position);
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let object = self.reader.read_at(position, &mut buffer)?;
         let header = whole_header(object.kind);
-        let len = object.data.len();
-        let mut bytes = Vec::with_capacity(len / 2 + 64);
-        let mut compress = || -> io::Result<()> {
-            header.write_to(len as u64, &mut bytes)?;
-            let mut encoder = ZlibEncoder::new(&mut bytes, Compression::default());
-            encoder.write_all(object.data)?;
-            encoder.finish()?;
-            Ok(())
-        };
-        compress().map_err(Stopped::Output)?;
+        let bytes = compressed(&header, object.data)?;
         self.buffer = buffer;
         self.write(&bytes)
+    }
+
+    /// Sends an object as a delta against an older version of it, if that takes fewer than `stored_len`
+    /// bytes.
+    fn send_new_delta(&mut self, position: Pos, stored_len: u64) -> Result<bool, EmitError> {
+        let bases = self.objects.bases;
+        let (kind, len) = self.reader.header_at(position)?;
+        if len > MAX_DELTA_TARGET_BYTES {
+            return Ok(false);
+        }
+        let candidates: Vec<(Pos, Header, u32)> = bases
+            .versions(position)
+            .filter_map(|base| self.usable_base(base).map(|(header, chain)| (base, header, chain)))
+            .take(MAX_BASES_TRIED)
+            .collect();
+        let mut best: Option<(Vec<u8>, u32)> = None;
+        let mut target = Vec::new();
+        for (base, header, chain) in candidates {
+            (self.tick)()?;
+            let (base_kind, base_len) = self.reader.header_at(base)?;
+            if base_kind != kind || base_len > MAX_DELTA_TARGET_BYTES || base_len + len > self.delta_budget_bytes {
+                continue;
+            }
+            self.delta_budget_bytes -= base_len + len;
+            if target.is_empty() {
+                self.reader.read_at(position, &mut target)?;
+            }
+            let mut content = std::mem::take(&mut self.buffer);
+            self.reader.read_at(base, &mut content)?;
+            let index = DeltaIndex::new(&content[..]);
+            // A delta of more than half its target is hardly shorter once both are compressed.
+            let delta = delta::encode(&index, &target, target.len() / 2);
+            self.buffer = content;
+            let Some(delta) = delta else { continue };
+            let bytes = compressed(&header, &delta)?;
+            let limit = best.as_ref().map_or(stored_len, |(best, _)| best.len() as u64);
+            if (bytes.len() as u64) < limit {
+                best = Some((bytes, chain));
+            }
+        }
+        let Some((bytes, chain)) = best else {
+            return Ok(false);
+        };
+        self.chains.insert(position, chain + 1);
+        self.stats.deltas += 1;
+        self.write(&bytes)?;
+        Ok(true)
+    }
+
+    /// How an object is named as the base of the next entry, if it can be: the client has it, or it
+    /// was sent already. With it the length of the chain of new deltas it ends.
+    fn usable_base(&self, base: Pos) -> Option<(Header, u32)> {
+        let by_id = || Header::RefDelta {
+            base_id: self.store.id(base),
+        };
+        if !self.objects.send.has(base) {
+            return (self.options.thin && self.objects.has.has(base)).then(|| (by_id(), 0));
+        }
+        if self.has_forward {
+            return None;
+        }
+        let chain = self.chains.get(&base).copied().unwrap_or(0);
+        let (number, order) = self.store.locate(base)?;
+        let offset = *self.store.packs()[number].offsets.get(order as usize)?;
+        if chain >= MAX_NEW_CHAIN || number >= self.moved.len() {
+            return None;
+        }
+        // Of the pack under way only what lies before the latest entry was sent.
+        let is_sent = number + 1 < self.moved.len() || offset < self.current_offset;
+        if !is_sent {
+            return None;
+        }
+        if !self.options.ofs_delta {
+            return Some((by_id(), chain));
+        }
+        let base_distance = self.stats.bytes - self.sent_offset(number, offset);
+        Some((Header::OfsDelta { base_distance }, chain))
     }
 
     /// Sends a large object without holding it in memory.
@@ -410,6 +529,20 @@ impl Emitter<'_> {
         self.write(&ready)?;
         Ok((self.tick)()?)
     }
+}
+
+/// An entry with this header and content.
+fn compressed(header: &Header, content: &[u8]) -> Result<Vec<u8>, Stopped> {
+    let mut bytes = Vec::with_capacity(content.len() / 2 + 64);
+    let mut compress = || -> io::Result<()> {
+        header.write_to(content.len() as u64, &mut bytes)?;
+        let mut encoder = ZlibEncoder::new(&mut bytes, Compression::default());
+        encoder.write_all(content)?;
+        encoder.finish()?;
+        Ok(())
+    };
+    compress().map_err(Stopped::Output)?;
+    Ok(bytes)
 }
 
 fn whole_header(kind: ObjectKind) -> Header {

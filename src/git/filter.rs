@@ -28,7 +28,7 @@ const MAX_WALKED_BYTES: usize = 64 << 20;
 const WALKED_ENTRY_BYTES: usize = 64;
 
 /// Which objects a client leaves out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// None.
     #[default]
@@ -355,6 +355,46 @@ impl FilteredTrees {
             Rule::ObjectType(wanted) => *wanted == kind,
             _ => true,
         })
+    }
+
+    /// Whether everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether an object's kind and size decide, wherever it lies.
+    pub fn goes_by_object(&self) -> bool {
+        !self.has_paths && !self.has_depth
+    }
+
+    /// Takes everything out of `bits` that does not pass by its kind or its size.
+    pub fn keep_passing(&self, walker: &mut Walker<'_>, bits: &mut Bits, tick: Tick<'_>) -> Result<(), WalkError> {
+        let store = walker.reader().store();
+        let kinds = [ObjectKind::Commit, ObjectKind::Tree, ObjectKind::Blob, ObjectKind::Tag];
+        let passes = |kind| {
+            let is_none = |rule: &Rule| matches!(rule, Rule::BlobNone);
+            self.keeps(kind) && !(kind == ObjectKind::Blob && self.rules.iter().any(is_none))
+        };
+        if let Some(bitmaps) = walker.bitmaps() {
+            for kind in kinds.into_iter().filter(|kind| !passes(*kind)) {
+                bits.remove(bitmaps.kind_bits(kind));
+            }
+        }
+        let has_size = self.rules.iter().any(|rule| matches!(rule, Rule::BlobLimit(_)));
+        let mut dropped = Bits::new(store.len());
+        for position in bits.range(0, store.len()) {
+            let is_kind_known = walker.bitmaps().is_some_and(|bitmaps| bitmaps.kind(position).is_some());
+            if is_kind_known && !has_size {
+                continue;
+            }
+            walker.step(tick)?;
+            let kind = walker.kind(position)?;
+            if !passes(kind) || (kind == ObjectKind::Blob && !self.is_small_enough(walker, position)?) {
+                dropped.set(position);
+            }
+        }
+        bits.remove(&dropped);
+        Ok(())
     }
 
     /// Puts what passes of a commit's tree, or of a tree wanted by id (`is_wanted`: it goes along

@@ -8,8 +8,9 @@ use std::io::{self, BufWriter, PipeWriter};
 use std::path::{Path, PathBuf};
 
 use super::durable;
-use super::emit::{EmitError, EmitOptions, emit};
+use super::emit::{EmitError, EmitOptions, PackObjects, emit};
 use super::index_pack::{DELTAS_FOR_THREADS, IndexError, IndexLimits, index_pack};
+use super::likely_bases::LikelyBases;
 use super::object_store::{ObjectStore, Pos, StoreError};
 use super::quarantine::Quarantine;
 use super::snapshot::{OpenError, Repository};
@@ -229,7 +230,12 @@ fn send(objects: &ObjectStore, bits: &Bits, pipe: PipeWriter) -> Result<(), Emit
     };
     let nothing = Bits::new(objects.len());
     let mut out = BufWriter::with_capacity(1 << 20, pipe);
-    emit(objects, bits, &nothing, &options, &mut out, &mut || Ok(()))?;
+    let sent = PackObjects {
+        send: bits,
+        has: &nothing,
+        bases: &LikelyBases::default(),
+    };
+    emit(objects, sent, &options, &mut out, &mut || Ok(()))?;
     io::Write::flush(&mut out).map_err(Stopped::Output)?;
     Ok(())
 }

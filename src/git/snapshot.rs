@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +17,7 @@ use super::commit_graph::{CommitGraph, GraphStamp};
 use super::object_store::{FileStamp, ObjectKind, ObjectStore, Pos, Reader, StoreError};
 use super::refs::{Head, Peeled, RawRef, Ref, RefFiles, Refs};
 use super::repo_config::{BadConfig, RepoConfig};
+use super::upload_pack::Answers;
 use super::walk::{Bits, WalkError, Walker};
 use super::work::Tick;
 
@@ -27,6 +29,8 @@ const PEEL_CACHE_BYTES: usize = 4 << 20;
 const WALK_CACHE_BYTES: usize = 64 << 20;
 /// Where the refs lie that put other objects in the place of some.
 const REPLACE_REFS: &[u8] = b"refs/replace/";
+/// Refs up to which bitmaps tell sooner what they reach than a walk through recent commits.
+const FEW_REFS: usize = 2048;
 /// See [`super::refs`]: a younger time stamp may hide a change.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
 
@@ -48,6 +52,7 @@ pub enum OpenError {
 pub struct Repository {
     path: PathBuf,
     trusts_config: bool,
+    answers: Option<Arc<Answers>>,
     state: Mutex<State>,
 }
 
@@ -104,8 +109,14 @@ pub struct Snapshot {
     /// Commits whose parents the repository itself lacks (git's `shallow` file).
     pub shallow: Vec<ObjectId>,
     may_use_graph: bool,
+    /// Answers that were made of this and other snapshots.
+    pub(super) answers: Option<Arc<Answers>>,
+    number: u64,
     reach: Mutex<Reach>,
 }
+
+/// Number of the next snapshot of this process.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// What the visible refs reach, computed when first asked for.
 #[derive(Default)]
@@ -122,6 +133,14 @@ impl Repository {
     /// # Errors
     /// [`OpenError`] if it is none, or uses a format that is not supported.
     pub fn open(path: &Path, trusts_config: bool) -> Result<Arc<Self>, OpenError> {
+        Self::open_with(path, trusts_config, None)
+    }
+
+    /// Like [`Repository::open`]; answers to fetches are remembered in `answers`.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it is none, or uses a format that is not supported.
+    pub fn open_with(path: &Path, trusts_config: bool, answers: Option<Arc<Answers>>) -> Result<Arc<Self>, OpenError> {
         if !path.join("HEAD").is_file() || !path.join("objects").is_dir() || !path.join("refs").is_dir() {
             return Err(OpenError::NotARepository(path.to_owned()));
         }
@@ -129,6 +148,7 @@ impl Repository {
         let repository = Self {
             path: path.to_owned(),
             trusts_config,
+            answers,
             state: Mutex::new(State {
                 files: RefFiles::new(path, config.object_hash()),
                 config_stamp: None,
@@ -317,6 +337,8 @@ impl Repository {
             config,
             may_use_graph: shallow.is_empty() && !is_replaced && !has_grafts,
             shallow,
+            answers: self.answers.clone(),
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             reach: Mutex::default(),
         })
     }
@@ -327,6 +349,7 @@ fn same_content(a: &ObjectStore, b: &ObjectStore) -> bool {
     std::ptr::eq(a, b)
         || (a.len() == b.len()
             && a.has_loose_of(b)
+            && a.has_bitmaps_of(b)
             && a.packs().len() == b.packs().len()
             && a.packs().iter().zip(b.packs()).all(|(a, b)| Arc::ptr_eq(a, b)))
 }
@@ -373,6 +396,12 @@ impl Snapshot {
     fn use_graph(&self, files: &GraphFiles) {
         self.objects
             .set_graph(files.graph.clone().filter(|_| self.may_use_graph));
+    }
+
+    /// Its number: no other snapshot of this process has it, so what was computed on this one is found
+    /// by it and is never taken for that of another.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether fetches may see this ref.
@@ -452,14 +481,21 @@ impl Snapshot {
         Ok(self.look_up(ids, &bits))
     }
 
-    /// Whether [`Snapshot::reachable_commits`] is answered without a walk.
+    /// Whether [`Snapshot::reachable_commits`] is answered without a walk, or with a short one.
     pub fn knows_reachable_commits(&self) -> bool {
+        if self.refs.all().len() <= FEW_REFS && self.shallow.is_empty() && self.objects.bitmaps().is_some() {
+            return true;
+        }
         let reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
         reach.commits.is_some()
     }
 
-    /// Whether [`Snapshot::reachable`] is answered without a walk.
+    /// Whether [`Snapshot::reachable`] is answered without a walk, or with one through the newest
+    /// commits only.
     pub fn knows_reachable_objects(&self) -> bool {
+        if self.shallow.is_empty() && self.objects.bitmaps().is_some() {
+            return true;
+        }
         let reach = self.reach.lock().unwrap_or_else(PoisonError::into_inner);
         reach.objects.is_some()
     }
@@ -479,12 +515,16 @@ impl Snapshot {
         if let Some(bits) = &self.reach.lock().unwrap_or_else(PoisonError::into_inner).commits {
             return Ok(bits.clone());
         }
-        let mut bits = Bits::new(self.objects.len());
-        Walker::new(&self.objects, &self.shallow, WALK_CACHE_BYTES).add_commits(
-            &self.visible_tips(),
-            &mut bits,
-            tick,
-        )?;
+        let mut walker = Walker::new(&self.objects, &self.shallow, WALK_CACHE_BYTES);
+        let tips = self.visible_tips();
+        let bits = match walker.bitmaps() {
+            Some(bitmaps) => walker.commits_covered(bitmaps, &tips, tick)?,
+            None => {
+                let mut bits = Bits::new(self.objects.len());
+                walker.add_commits(&tips, &mut bits, tick)?;
+                bits
+            }
+        };
         let bits = Arc::new(bits);
         self.reach.lock().unwrap_or_else(PoisonError::into_inner).commits = Some(bits.clone());
         Ok(bits)

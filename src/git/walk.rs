@@ -8,6 +8,10 @@ use gix::hash::{ObjectId, oid};
 use super::object_store::{ObjectKind, ObjectStore, Pos, Reader, StoreError, parse_tag_target};
 use super::work::{Stopped, Tick};
 
+mod reach;
+
+pub use reach::{CoveredWalk, Uncovered};
+
 /// Objects between two calls of the tick.
 const TICK_OBJECTS: u32 = 256;
 /// So many bytes of a tree count as one more object.
@@ -15,6 +19,8 @@ pub(super) const TREE_BYTES_PER_STEP: usize = 512;
 /// Slots of the table of ids seen lately. Trees name the same entries again and again; this table
 /// keeps most of them from being looked up in the packs.
 const SEEN_SLOTS: usize = 1 << 16;
+/// Slots of that table at first: most walks are short.
+const FEW_SEEN_SLOTS: usize = 1 << 10;
 /// Commits looked at after everything left to walk is already had, as git does: commit dates may lie.
 const SLOP: u32 = 5;
 
@@ -61,6 +67,11 @@ impl Bits {
         self.0[position.0 as usize / 64] &= !(1 << (position.0 % 64));
     }
 
+    /// Memory it takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
+    }
+
     /// Number of positions in the set.
     pub fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
@@ -70,6 +81,27 @@ impl Bits {
     pub fn remove(&mut self, other: &Self) {
         for (word, out) in self.0.iter_mut().zip(&other.0) {
             *word &= !out;
+        }
+    }
+
+    /// Puts everything in `other` in.
+    pub fn add(&mut self, other: &Self) {
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
+    }
+
+    /// The set as words: position 0 is the lowest bit of the first one. Bits beyond the last position
+    /// must not be set.
+    pub(in crate::git) fn words_mut(&mut self) -> &mut [u64] {
+        &mut self.0
+    }
+
+    /// Takes everything out that is not in `other`.
+    pub fn keep(&mut self, other: &Self) {
+        let kept = other.0.iter().copied().chain(std::iter::repeat(0));
+        for (word, kept) in self.0.iter_mut().zip(kept) {
+            *word &= kept;
         }
     }
 
@@ -160,29 +192,45 @@ pub fn tree_entries(mut data: &[u8], hash_len: usize) -> impl Iterator<Item = Re
 }
 
 /// Ids whose object needs no further look, the latest one per slot.
-struct SeenCache(Vec<ObjectId>);
+struct SeenCache {
+    slots: Vec<ObjectId>,
+    puts: usize,
+}
 
 impl SeenCache {
     fn new(store: &ObjectStore) -> Self {
-        Self(vec![store.hash().null(); SEEN_SLOTS])
+        Self {
+            slots: vec![store.hash().null(); FEW_SEEN_SLOTS],
+            puts: 0,
+        }
     }
 
-    fn slot(id: &oid) -> usize {
+    fn slot(&self, id: &oid) -> usize {
         let bytes = id.as_bytes();
-        usize::from(u16::from_be_bytes([bytes[0], bytes[1]]))
+        usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) & (self.slots.len() - 1)
     }
 
     fn has(&self, id: &oid) -> bool {
-        self.0[Self::slot(id)].as_bytes() == id.as_bytes()
+        self.slots[self.slot(id)].as_bytes() == id.as_bytes()
     }
 
     fn put(&mut self, id: &oid) {
-        self.0[Self::slot(id)] = id.to_owned();
+        self.puts += 1;
+        if self.puts == FEW_SEEN_SLOTS {
+            let null = self.slots[0].kind().null();
+            let few = std::mem::replace(&mut self.slots, vec![null; SEEN_SLOTS]);
+            for id in few.into_iter().filter(|id| !id.is_null()) {
+                let slot = self.slot(&id);
+                self.slots[slot] = id;
+            }
+        }
+        let slot = self.slot(id);
+        self.slots[slot] = id.to_owned();
     }
 
     fn clear(&mut self) {
-        let null = self.0[0].kind().null();
-        self.0.fill(null);
+        let null = self.slots[0].kind().null();
+        self.slots.fill(null);
     }
 }
 
@@ -220,6 +268,7 @@ pub struct Walker<'s> {
     store: &'s ObjectStore,
     reader: Reader<'s>,
     parentless: HashSet<ObjectId>,
+    believes_bitmaps: bool,
     seen: SeenCache,
     buffer: Vec<u8>,
     since_tick: u32,
@@ -232,6 +281,7 @@ impl<'s> Walker<'s> {
             store,
             reader: store.reader(cache_bytes),
             parentless: parentless.iter().copied().collect(),
+            believes_bitmaps: true,
             seen: SeenCache::new(store),
             buffer: Vec::new(),
             since_tick: 0,
@@ -250,6 +300,13 @@ impl<'s> Walker<'s> {
         self.parentless.extend(commits);
     }
 
+    /// Looks at every object itself: for checks, which must not believe what bitmaps say.
+    #[must_use]
+    pub fn without_bitmaps(mut self) -> Self {
+        self.believes_bitmaps = false;
+        self
+    }
+
     /// The reader it decodes with.
     pub fn reader(&mut self) -> &mut Reader<'s> {
         &mut self.reader
@@ -265,6 +322,17 @@ impl<'s> Walker<'s> {
         Ok(())
     }
 
+    /// The kind of an object.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it is damaged.
+    pub(super) fn kind(&mut self, position: Pos) -> Result<ObjectKind, StoreError> {
+        match self.bitmaps().and_then(|bitmaps| bitmaps.kind(position)) {
+            Some(kind) => Ok(kind),
+            None => Ok(self.reader.header_at(position)?.0),
+        }
+    }
+
     /// Follows tags from `id`; each tag object on the way is passed to `on_tag`.
     ///
     /// # Errors
@@ -273,7 +341,7 @@ impl<'s> Walker<'s> {
         let mut id = id.to_owned();
         loop {
             let position = self.store.position(&id).ok_or(WalkError::Missing(id))?;
-            match self.reader.header_at(position)?.0 {
+            match self.kind(position)? {
                 ObjectKind::Commit => return Ok(Tip::Commit(position)),
                 ObjectKind::Tree => return Ok(Tip::Tree(position)),
                 ObjectKind::Blob => return Ok(Tip::Blob(position)),
@@ -349,6 +417,9 @@ impl<'s> Walker<'s> {
     /// # Errors
     /// [`WalkError`]
     pub fn add_closure(&mut self, tips: &[ObjectId], bits: &mut Bits, tick: Tick<'_>) -> Result<(), WalkError> {
+        if let Some(bitmaps) = self.bitmaps() {
+            return self.add_closure_covered(bitmaps, tips, bits, tick);
+        }
         let mut trees = Vec::new();
         for tip in tips {
             if let Tip::Tree(position) = self.tip(tip, |_| {})?
@@ -364,9 +435,7 @@ impl<'s> Walker<'s> {
         for tree in trees {
             self.add_tree(&tree, bits, &nothing, true, tick)?;
         }
-        for (word, more) in bits.0.iter_mut().zip(&commits.0) {
-            *word |= more;
-        }
+        bits.add(&commits);
         Ok(())
     }
 

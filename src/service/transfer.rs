@@ -34,6 +34,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::git::snapshot::{OpenError, Repository};
+use crate::git::upload_pack::{AnswerLimits, Answers};
 use crate::git::work::Work;
 use crate::ids::UserId;
 
@@ -125,6 +126,11 @@ impl Transfer {
     /// `tmp_dir` is a folder for files that nobody needs after a restart.
     pub fn new(config: Arc<Settings>, tmp_dir: &Path) -> Self {
         let (git, server) = (&config.git, &config.server);
+        let answers = Answers::new(&AnswerLimits {
+            memory_bytes: git.answer_cache_bytes / 2,
+            disk_bytes: git.pack_cache_bytes,
+            folder: tmp_dir.to_owned(),
+        });
         Self {
             inner: Arc::new(Inner {
                 tmp_dir: tmp_dir.to_owned(),
@@ -134,7 +140,7 @@ impl Transfer {
                 threads: Arc::new(Semaphore::new(TRANSFERS_MAX)),
                 callers: Callers::new(server.max_requests_per_caller),
                 running: TaskTracker::new(),
-                repositories: OpenRepositories::new(config.repo.max_open),
+                repositories: OpenRepositories::new(config.repo.max_open, answers),
                 config,
             }),
         }

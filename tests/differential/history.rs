@@ -49,6 +49,10 @@ pub enum Layout {
     TwoPacks,
     /// One pack with a bitmap and a commit graph.
     Maintained,
+    /// A pack with a bitmap for the first half, one without for the rest.
+    LaggingBitmap,
+    /// A pack for each half, and a multi-pack-index with a bitmap.
+    MultiPack,
 }
 
 const PATHS: [&str; 12] = [
@@ -107,6 +111,8 @@ pub fn layout() -> impl Strategy<Value = Layout> {
         Just(Layout::OnePack),
         Just(Layout::TwoPacks),
         Just(Layout::Maintained),
+        Just(Layout::LaggingBitmap),
+        Just(Layout::MultiPack),
     ]
 }
 
@@ -313,7 +319,7 @@ pub fn write(steps: &[Step], layout: Layout, bare: &Path) {
         ..Builder::default()
     };
     let middle = match layout {
-        Layout::TwoPacks => steps.len() / 2,
+        Layout::TwoPacks | Layout::LaggingBitmap | Layout::MultiPack => steps.len() / 2,
         _ => steps.len(),
     };
     for step in &steps[..middle] {
@@ -322,7 +328,12 @@ pub fn write(steps: &[Step], layout: Layout, bare: &Path) {
     let marks = bare.join("marks").display().to_string();
     import(bare, &std::mem::take(&mut builder.stream), &marks);
     if middle < steps.len() {
-        on_disk(bare, &["repack", "-dq"]).assert_ok();
+        let first_half: &[&str] = match layout {
+            // What no ref reaches stays, loose: later steps may build on it.
+            Layout::LaggingBitmap => &["repack", "-Adq", "--write-bitmap-index"],
+            _ => &["repack", "-dq"],
+        };
+        on_disk(bare, first_half).assert_ok();
         on_disk(bare, &["pack-refs", "--all"]).assert_ok();
         for step in &steps[middle..] {
             builder.step(step);
@@ -331,9 +342,12 @@ pub fn write(steps: &[Step], layout: Layout, bare: &Path) {
         on_disk(bare, &["repack", "-dq"]).assert_ok();
     }
     match layout {
-        Layout::AsImported | Layout::TwoPacks => {}
+        Layout::AsImported | Layout::TwoPacks | Layout::LaggingBitmap => {}
         Layout::OnePack => {
             on_disk(bare, &["repack", "-adfq"]).assert_ok();
+        }
+        Layout::MultiPack => {
+            on_disk(bare, &["multi-pack-index", "write", "--bitmap"]).assert_ok();
         }
         Layout::Maintained => {
             on_disk(bare, &["repack", "-adq", "--write-bitmap-index"]).assert_ok();

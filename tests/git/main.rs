@@ -1,5 +1,7 @@
 //! The Git layer against stock git on the same repositories.
 
+mod answers;
+mod bitmaps;
 mod commit_graph;
 mod fetch_clients;
 mod fetch_differential;

@@ -126,17 +126,17 @@ impl TestRepo {
         all_objects(&self.path)
     }
 
-    fn id(&self, name: &str) -> ObjectId {
+    pub fn id(&self, name: &str) -> ObjectId {
         ObjectId::from_hex(self.git(&["rev-parse", name]).trim().as_bytes()).expect("an id")
     }
 
-    fn objects(&self, arguments: &[&str]) -> BTreeSet<String> {
+    pub fn objects(&self, arguments: &[&str]) -> BTreeSet<String> {
         let mut all = vec!["rev-list", "--objects", "--no-object-names"];
         all.extend(arguments);
         self.git(&all).lines().map(str::to_owned).collect()
     }
 
-    fn pack(&self, request: &PackRequest) -> Vec<u8> {
+    pub fn pack(&self, request: &PackRequest) -> Vec<u8> {
         let repository = Repository::open(&self.path, false).expect("opens");
         let snapshot = repository.snapshot().expect("reads");
         let mut pack = Vec::new();
@@ -310,6 +310,52 @@ fn a_fetch_brings_what_the_client_lacks_and_thin_packs_can_be_completed() {
 }
 
 #[test]
+fn a_small_fetch_is_hardly_longer_than_that_of_git() {
+    // Stored whole, stored as deltas against what is newer, and stored loose.
+    for repack in [
+        &["repack", "-adfq", "--window=0"][..],
+        &["repack", "-adfq"],
+        &["count-objects"],
+    ] {
+        let repo = TestRepo::with_history();
+        repo.git(repack);
+        for (want, have) in [
+            ("main", "main~1"),
+            ("main~1", "main~2"),
+            ("main", "main~6"),
+            ("side", "side~2"),
+        ] {
+            let ours = repo.pack(&PackRequest {
+                wants: vec![repo.id(want)],
+                haves: vec![repo.id(have)],
+                thin: true,
+                ofs_delta: true,
+                ..PackRequest::default()
+            });
+            let (ok, theirs) = git_in(
+                &repo.path,
+                &[
+                    "pack-objects",
+                    "-q",
+                    "--revs",
+                    "--thin",
+                    "--stdout",
+                    "--delta-base-offset",
+                ],
+                format!("{want}\n^{have}\n").as_bytes(),
+            );
+            assert!(ok);
+
+            let (ours, theirs) = (ours.len(), theirs.len());
+            assert!(
+                ours * 100 <= theirs * 108,
+                "{repack:?} {have}..{want}: {ours} bytes, git {theirs}"
+            );
+        }
+    }
+}
+
+#[test]
 fn filters_leave_out_what_git_leaves_out() {
     let repo = TestRepo::with_history();
     repo.git(&["repack", "-adfq"]);
@@ -348,7 +394,7 @@ fn filters_leave_out_what_git_leaves_out() {
 }
 
 /// Like [`contents`] for packs that are not closed.
-fn contents_loosely(pack: &[u8]) -> BTreeSet<String> {
+pub fn contents_loosely(pack: &[u8]) -> BTreeSet<String> {
     let folder = TempDir::new().expect("temporary folder");
     assert!(git_in(folder.path(), &["init", "-q", "--bare", "."], b"").0);
     assert!(git_in(folder.path(), &["index-pack", "--stdin"], pack).0);

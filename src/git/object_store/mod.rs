@@ -1,23 +1,25 @@
 //! Reading objects: an immutable view of a repository's packs and loose objects.
 //!
 //! Every object has a *position*: pack after pack, in the order of the entries in each pack, then
-//! the loose objects sorted by id. Sets of objects are bitsets over positions, and an object that
+//! the loose objects sorted by id. A pack with a bitmap file comes first, then the largest. Sets of objects are bitsets over positions, and an object that
 //! lies in several packs has the position of the first one, so that a set names it once.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use gix::hash::{Kind, ObjectId, oid};
 
 use super::commit_graph::CommitGraph;
 
+mod bitmaps;
 mod large;
 mod pack;
 mod reader;
 
+pub use bitmaps::Bitmaps;
 pub use large::ReadError;
 pub(in crate::git) use pack::FileStamp;
 pub use pack::Pack;
@@ -156,6 +158,17 @@ pub struct ObjectStore {
     max_object_bytes: usize,
     /// See [`ObjectStore::set_graph`].
     graph: RwLock<Option<Arc<CommitGraph>>>,
+    /// The bitmap file of the first pack, or a multi-pack-index that may have one.
+    bitmap_file: Option<bitmaps::Found>,
+    /// Opened when first asked for.
+    bitmaps: OnceLock<Option<Arc<Bitmaps>>>,
+}
+
+/// What the folders hold.
+struct Listing {
+    packs: Vec<Arc<Pack>>,
+    bitmap_file: Option<bitmaps::Found>,
+    loose: Vec<ObjectId>,
 }
 
 impl ObjectStore {
@@ -178,8 +191,8 @@ impl ObjectStore {
         folders.extend(alternates(objects_dir)?);
         let mut leftovers = HashSet::new();
         for _ in 0..MAX_LISTINGS {
-            if let Some((packs, loose)) = Self::list(&folders, hash, previous, max_object_bytes, &mut leftovers)? {
-                let store = Self::assemble(hash, packs, loose, folders, max_object_bytes)?;
+            if let Some(listing) = Self::list(&folders, hash, previous, max_object_bytes, &mut leftovers)? {
+                let store = Self::assemble(hash, listing, folders, previous, max_object_bytes)?;
                 store.set_graph(previous.and_then(Self::graph));
                 return Ok(store);
             }
@@ -197,14 +210,13 @@ impl ObjectStore {
     /// Loose objects come first: git packs objects before it removes their loose files, so none can
     /// be missed in between. For the same reason each pack folder is listed until nothing new shows:
     /// one listing may miss both a pack and the one that takes its place.
-    #[allow(clippy::type_complexity, reason = "packs and loose ids, taken apart at once")]
     fn list(
         folders: &[PathBuf],
         hash: Kind,
         previous: Option<&ObjectStore>,
         max_object_bytes: usize,
         leftovers: &mut HashSet<PathBuf>,
-    ) -> Result<Option<(Vec<Arc<Pack>>, Vec<ObjectId>)>, StoreError> {
+    ) -> Result<Option<Listing>, StoreError> {
         let mut packs: Vec<Arc<Pack>> = Vec::new();
         let mut loose = Vec::new();
         let mut seen = HashSet::new();
@@ -242,18 +254,38 @@ impl ObjectStore {
                 .cmp(&a.object_count())
                 .then_with(|| a.path.cmp(&b.path))
         });
+        let bitmap = packs
+            .iter()
+            .enumerate()
+            .find_map(|(number, pack)| bitmaps::Found::of_pack(&pack.path).map(|found| (number, found)));
+        let bitmap_file = match bitmap {
+            Some((number, found)) => {
+                packs[..=number].rotate_right(1);
+                Some(found)
+            }
+            None => folders.iter().find_map(|folder| bitmaps::Found::of_folder(folder)),
+        };
         loose.sort_unstable();
         loose.dedup();
-        Ok(Some((packs, loose)))
+        Ok(Some(Listing {
+            packs,
+            bitmap_file,
+            loose,
+        }))
     }
 
     fn assemble(
         hash: Kind,
-        packs: Vec<Arc<Pack>>,
-        loose: Vec<ObjectId>,
+        listing: Listing,
         folders: Vec<PathBuf>,
+        previous: Option<&ObjectStore>,
         max_object_bytes: usize,
     ) -> Result<Self, StoreError> {
+        let Listing {
+            packs,
+            bitmap_file,
+            loose,
+        } = listing;
         let mut starts = Vec::with_capacity(packs.len() + 1);
         let mut next = 0_u32;
         for pack in &packs {
@@ -271,7 +303,9 @@ impl ObjectStore {
             .count();
         let (mut large, mut small) = (Vec::new(), Vec::new());
         for (number, pack) in packs.iter().enumerate() {
-            if small_count < 3 || pack.object_count() >= SMALL_PACK_OBJECTS {
+            // The first pack is asked first, so that its objects have their positions in it.
+            let is_first_of_all = number == 0 && bitmap_file.is_some();
+            if small_count < 3 || pack.object_count() >= SMALL_PACK_OBJECTS || is_first_of_all {
                 large.push(number);
                 continue;
             }
@@ -279,6 +313,18 @@ impl ObjectStore {
             small.extend((0..pack.object_count()).map(|order| (id_prefix(pack.id_at_order(order)), start + order)));
         }
         small.sort_unstable();
+        let bitmaps = previous
+            .filter(|previous| {
+                bitmap_file.as_ref().is_some_and(bitmaps::Found::is_of_pack)
+                    && previous.bitmap_file == bitmap_file
+                    && previous
+                        .packs
+                        .first()
+                        .zip(packs.first())
+                        .is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+            })
+            .map(|previous| previous.bitmaps.clone())
+            .unwrap_or_default();
         Ok(Self {
             hash,
             packs,
@@ -289,7 +335,20 @@ impl ObjectStore {
             folders,
             max_object_bytes,
             graph: RwLock::default(),
+            bitmap_file,
+            bitmaps,
         })
+    }
+
+    /// What commits reach, as far as stored bitmaps tell; `None` if there are none that can be used.
+    pub fn bitmaps(&self) -> Option<&Bitmaps> {
+        let found = self.bitmap_file.as_ref()?;
+        self.bitmaps.get_or_init(|| bitmaps::open(self, found)).as_deref()
+    }
+
+    /// Whether both have the same stored bitmaps.
+    pub(in crate::git) fn has_bitmaps_of(&self, other: &Self) -> bool {
+        self.bitmap_file == other.bitmap_file
     }
 
     /// The hash function of its ids.

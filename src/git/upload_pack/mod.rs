@@ -4,6 +4,7 @@
 //! ([`wants`]), haves acknowledged ([`crate::git::negotiate`]), the shallow boundary computed
 //! ([`crate::git::shallow`]), and the pack planned and sent ([`response`]).
 
+pub(in crate::git) mod answers;
 mod bundles;
 pub mod history;
 pub(in crate::git) mod nearby;
@@ -15,6 +16,7 @@ pub mod wants;
 
 use std::io::{self, Write};
 
+use self::answers::{ListingKey, ListingKind};
 use super::advertise::{write_v0, write_v2};
 use super::emit::{EmitError, PackStats};
 use super::object_store::StoreError;
@@ -28,6 +30,7 @@ use crate::git::ObjectId;
 use history::HistoryError;
 use request::{ClientFacts, RequestError};
 
+pub use answers::{AnswerLimits, Answers};
 pub use bundles::may_have_bundle;
 pub use serve::serve;
 
@@ -36,7 +39,7 @@ const BROKEN_REPOSITORY: &str =
     "this repository cannot be read right now; the reason is in the server's log, ask its administrator";
 
 /// Version of the wire protocol, chosen per request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// No `Git-Protocol` header.
     #[default]
@@ -202,14 +205,36 @@ impl UploadError {
 /// # Errors
 /// [`UploadError::Output`].
 pub fn advertise(snapshot: &Snapshot, options: &UploadOptions<'_>, out: &mut dyn Write) -> Result<(), UploadError> {
+    let lists_refs = options.protocol != Protocol::V2;
+    let Some(answers) = snapshot
+        .answers
+        .as_ref()
+        // An id of its own for each answer.
+        .filter(|_| lists_refs && !snapshot.config.advertise_session_id)
+    else {
+        return Ok(write_advertisement(snapshot, options, out)?);
+    };
+    let key = ListingKey {
+        snapshot: snapshot.number(),
+        what: ListingKind::Advertisement(options.protocol),
+    };
+    let listing = answers.listing(key, |bytes| {
+        write_advertisement(snapshot, options, bytes)?;
+        Ok(snapshot.refs.all().len() as u64)
+    })?;
+    out.write_all(&listing.bytes)?;
+    out.flush()?;
+    Ok(())
+}
+
+fn write_advertisement(snapshot: &Snapshot, options: &UploadOptions<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = PktWriter::new(out);
     match options.protocol {
         Protocol::V2 => write_v2(snapshot, options.limits, &mut writer)?,
         Protocol::V0 => write_v0(snapshot, options.limits, false, &mut writer)?,
         Protocol::V1 => write_v0(snapshot, options.limits, true, &mut writer)?,
     }
-    writer.flush_out()?;
-    Ok(())
+    writer.flush_out()
 }
 
 #[cfg(test)]

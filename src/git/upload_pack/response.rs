@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::UploadError;
+use super::answers::{Answers, Remembered};
 use crate::git::emit::PackStats;
 use crate::git::pkt_line::{Band, KEEP_ALIVE, Sideband, printable, write_band};
 use crate::git::plan::{self, PackPlan, PackRequest};
@@ -150,7 +152,15 @@ pub fn send_pack(
     work: &Work,
     out: &mut dyn Write,
 ) -> Result<PackStats, UploadError> {
-    send(|tick| plan::plan(snapshot, request, tick), answer, work, out)
+    let plan = |tick: Tick<'_>| match &snapshot.answers {
+        Some(answers) => Ok(Planned::Remembered(
+            snapshot,
+            answers,
+            answers.decide(snapshot, request, tick)?,
+        )),
+        None => plan::plan(snapshot, request, tick).map(Planned::Once),
+    };
+    send(plan, answer, work, out)
 }
 
 /// Sends a pack that is planned already; else like [`send_pack`].
@@ -163,11 +173,11 @@ pub fn send_planned(
     work: &Work,
     out: &mut dyn Write,
 ) -> Result<PackStats, UploadError> {
-    send(|_| Ok(plan), answer, work, out)
+    send(|_| Ok(Planned::Once(plan)), answer, work, out)
 }
 
 fn send<'s>(
-    plan: impl FnOnce(Tick<'_>) -> Result<PackPlan<'s>, WalkError>,
+    plan: impl FnOnce(Tick<'_>) -> Result<Planned<'s>, WalkError>,
     answer: PackAnswer,
     work: &Work,
     out: &mut dyn Write,
@@ -200,8 +210,23 @@ fn send<'s>(
     }
 }
 
+/// A decided pack, from this request alone or shared with others.
+enum Planned<'s> {
+    Once(PackPlan<'s>),
+    Remembered(&'s Snapshot, &'s Answers, Arc<Remembered>),
+}
+
+impl Planned<'_> {
+    fn object_count(&self) -> u32 {
+        match self {
+            Self::Once(plan) => plan.object_count(),
+            Self::Remembered(_, _, remembered) => remembered.object_count(),
+        }
+    }
+}
+
 fn plan_and_write<'s>(
-    plan: impl FnOnce(Tick<'_>) -> Result<PackPlan<'s>, WalkError>,
+    plan: impl FnOnce(Tick<'_>) -> Result<Planned<'s>, WalkError>,
     work: &Work,
     stream: &RefCell<PackStream<'_>>,
 ) -> Result<PackStats, UploadError> {
@@ -222,7 +247,12 @@ fn plan_and_write<'s>(
         }
         stream.borrow_mut().keep_alive().map_err(Stopped::Output)
     };
-    let stats = planned.write_to(&mut Shared(stream), &mut writing)?;
+    let stats = match planned {
+        Planned::Remembered(snapshot, answers, remembered) => {
+            answers.write(snapshot, &remembered, &mut Shared(stream), &mut writing)?
+        }
+        Planned::Once(plan) => plan.write_to(&mut Shared(stream), &mut writing)?,
+    };
     stream.borrow_mut().progress(&format!(
         "Total {} (delta {}), reused {}\n",
         stats.objects, stats.deltas, stats.reused

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gix::ObjectId;
 
+use super::answers::{ListingKey, ListingKind};
 use super::history::History;
 use super::object_info::{self, ObjectInfoRequest};
 use super::request::{
@@ -96,7 +97,28 @@ impl<'e> Exchange<'e, '_> {
         self.stats.client = request.client.clone();
         let snapshot = self.repository.snapshot()?;
         check_object_format(&snapshot, request.client.object_format.as_deref())?;
-        self.stats.refs = ls_refs::write(&snapshot, &request, &mut self.out)?;
+        let Some(answers) = &snapshot.answers else {
+            self.stats.refs = ls_refs::write(&snapshot, &request, &mut self.out)?;
+            return Ok(());
+        };
+        let key = ListingKey {
+            snapshot: snapshot.number(),
+            what: ListingKind::LsRefs {
+                prefixes: request.prefixes.clone(),
+                peel: request.peel,
+                symrefs: request.symrefs,
+                unborn: request.unborn,
+            },
+        };
+        let listing = answers.listing(key, |bytes| {
+            let mut out = PktWriter::new(bytes);
+            let refs = ls_refs::write(&snapshot, &request, &mut out)?;
+            out.flush_out()?;
+            Ok(refs)
+        })?;
+        self.stats.refs = listing.refs;
+        self.out.flush_out()?;
+        self.out.inner().write_all(&listing.bytes)?;
         Ok(())
     }
 

@@ -22,8 +22,10 @@ use super::pool::Turn;
 use super::{StopWork, TransferError};
 use crate::git::pkt_line::PktWriter;
 
-/// Size of one piece of an answer, in bytes.
-pub(super) const PIECE_BYTES: usize = 64 << 10;
+/// Size of one piece of an answer, in bytes. Each piece wakes the connection once.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
+/// Room for the first piece at first, in bytes: most answers are short.
+const FIRST_PIECE_BYTES: usize = 4 << 10;
 /// Pieces that wait to be sent.
 pub(super) const PIECES_IN_FLIGHT: usize = 4;
 /// Bytes that were written are sent after this time even if they fill no piece.
@@ -151,7 +153,7 @@ impl PieceWriter {
     pub(super) fn new(pieces: mpsc::Sender<io::Result<Bytes>>, waits: Waits) -> Self {
         Self {
             pieces,
-            buffer: BytesMut::with_capacity(PIECE_BYTES),
+            buffer: BytesMut::with_capacity(FIRST_PIECE_BYTES),
             waits,
             last_sent: Instant::now(),
             sent_bytes: 0,

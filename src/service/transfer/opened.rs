@@ -7,10 +7,12 @@ use std::sync::Arc;
 use moka::sync::Cache;
 
 use crate::git::snapshot::{OpenError, Repository};
+use crate::git::upload_pack::Answers;
 
 /// A bounded set of open repositories.
 pub(super) struct OpenRepositories {
     by_path: Cache<PathBuf, Entry>,
+    answers: Arc<Answers>,
 }
 
 /// An open repository and the folder it was opened in.
@@ -24,10 +26,11 @@ struct Entry {
 type FolderId = (u64, u64);
 
 impl OpenRepositories {
-    pub(super) fn new(max_open: usize) -> Self {
+    pub(super) fn new(max_open: usize, answers: Arc<Answers>) -> Self {
         let max_open = u64::try_from(max_open).unwrap_or(u64::MAX).max(1);
         Self {
             by_path: Cache::new(max_open),
+            answers,
         }
     }
 
@@ -43,7 +46,8 @@ impl OpenRepositories {
         }
         self.by_path
             .try_get_with_by_ref(path, || {
-                Repository::open(path, trust).map(|repository| Entry { repository, folder })
+                let answers = Some(Arc::clone(&self.answers));
+                Repository::open_with(path, trust, answers).map(|repository| Entry { repository, folder })
             })
             .map(|entry| entry.repository)
     }
