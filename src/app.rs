@@ -7,7 +7,9 @@ use crate::config::Settings;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
-use crate::service::{Access, Accounts, Fetches, Links, Members, Protection, Pushes, Repos, Tokens, Transfer};
+use crate::service::{
+    Access, Accounts, Fetches, Links, Members, Protection, PushedTo, Pushes, Repos, Tokens, Transfer, Upkeep,
+};
 
 /// The secret that short-lived links are signed with, in `secrets/`.
 const SIGNING_KEY: &str = "signing-key";
@@ -53,6 +55,8 @@ pub struct App {
     pub fetches: Fetches,
     /// Pushes and their rows.
     pub pushes: Pushes,
+    /// Care for repositories.
+    pub upkeep: Upkeep,
 }
 
 impl App {
@@ -92,15 +96,18 @@ impl App {
         let repos = Repos::new(db.clone(), &repos_dir, &settings.repo).with_limits(&settings.git);
         let access = Access::new(db.clone(), repos_dir, &settings.server.public_url, &settings.repo);
         let transfer = Transfer::new(config.clone(), &data.tmp());
+        let pushed_to = PushedTo::default();
         let pushes = Pushes::new(
             config.clone(),
             db.clone(),
             access.clone(),
             transfer.clone(),
             repos.clone(),
+            pushed_to.clone(),
             &data.cache(),
             nonce_seed,
         );
+        let upkeep = Upkeep::new(config.clone(), db.clone(), transfer.clone(), repos.clone(), pushed_to);
         Ok(Self {
             accounts: Accounts::new(db.clone(), &settings.auth),
             tokens: Tokens::new(db.clone()),
@@ -111,6 +118,7 @@ impl App {
             links: Links::new(&signing_key, db.clock().clone()),
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,
+            upkeep,
             config,
             data,
             db,

@@ -259,8 +259,32 @@ pub(super) enum RepoCommand {
     },
     /// Check every object and ref.
     Fsck(Address),
-    /// Put all objects into one pack. Returns when done.
-    Repack(Address),
+    /// Put everything in order: objects into few packs, bitmaps, indexes. Returns when done.
+    Repack {
+        #[command(flatten)]
+        address: Address,
+        /// Search for new deltas, which makes packs smaller and takes long.
+        #[arg(long)]
+        deltas: bool,
+    },
+    /// Do at once what the server does by itself: join packs, write bitmaps, prune. Returns when done.
+    Maintain {
+        /// The repository.
+        #[arg(value_name = "OWNER/NAME", value_parser = RepoAddress::parse, required_unless_present = "all")]
+        address: Option<RepoAddress>,
+        /// All repositories.
+        #[arg(long, conflicts_with = "address")]
+        all: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Only what is due, as the server would find it.
+        #[arg(long)]
+        due: bool,
+        /// Search for new deltas, which makes packs smaller and takes long.
+        #[arg(long, conflicts_with = "due")]
+        deltas: bool,
+    },
     /// Make a bundle for clones to begin with, where `git.bundle_uri` offers bundles.
     Bundle(Address),
 }

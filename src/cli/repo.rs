@@ -11,7 +11,7 @@ use super::output::{Output, minutes, rfc3339, yes};
 use super::{PAGE_ROWS, upkeep};
 use crate::app::App;
 use crate::names::{OwnerName, RepoAddress};
-use crate::service::{By, RepoRow};
+use crate::service::{By, RepoRow, UpkeepRequest};
 
 /// Longest answer to a question, in bytes.
 const ANSWER_MAX_BYTES: u64 = 1024;
@@ -34,6 +34,7 @@ struct Shown {
     repo: Repo,
     default_branch: Option<String>,
     old_addresses: Vec<String>,
+    maintenance: upkeep::Care,
 }
 
 #[derive(Serialize)]
@@ -144,7 +145,21 @@ pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyho
             out.say(&format!("Deleted {repo}."), &deleted)?;
         }
         RepoCommand::Fsck(address) => return upkeep::fsck(app, out, &address.repo).await,
-        RepoCommand::Repack(address) => return upkeep::repack(app, out, &address.repo).await,
+        RepoCommand::Repack { address, deltas } => return upkeep::repack(app, out, &address.repo, *deltas).await,
+        RepoCommand::Maintain {
+            address,
+            all: _,
+            dry_run,
+            due,
+            deltas,
+        } => {
+            let request = UpkeepRequest {
+                is_full: !due,
+                with_deltas: *deltas,
+                is_dry_run: *dry_run,
+            };
+            return upkeep::maintain(app, out, address.as_ref(), request).await;
+        }
         RepoCommand::Bundle(address) => return upkeep::bundle(app, out, &address.repo).await,
     }
     Ok(ExitCode::SUCCESS)
@@ -226,9 +241,10 @@ async fn list(app: &App, out: &Output, owner: Option<&OwnerName>) -> anyhow::Res
 async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<()> {
     let details = app.repos.show(address).await?;
     let default_branch = app.repos.default_branch(address).await?;
+    let care = upkeep::care(app, address).await?;
     let row = &details.repo;
     let old: Vec<String> = details.old_addresses.iter().map(ToString::to_string).collect();
-    let facts = [
+    let mut facts = vec![
         ("Repository", row.address.to_string()),
         ("Clone", format!("git clone {}", clone_url(app, &row.address))),
         ("Visibility", row.visibility.to_string()),
@@ -239,10 +255,12 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
         ("Old names", old.join(", ")),
         ("Folder", details.path.display().to_string()),
     ];
+    facts.extend(care.facts());
     let shown = Shown {
         repo: Repo::of(row, app),
         default_branch,
         old_addresses: old,
+        maintenance: care,
     };
     Ok(out.facts(&shown, &facts)?)
 }

@@ -93,7 +93,15 @@ async fn start(
     // Where it really listens: behind a proxy the address above is another one.
     tracing::info!(listen = %bound, "Listening on {bound}");
 
-    http::serve(app.clone(), listener, shutdown).await?;
+    let upkeep = {
+        let (upkeep, shutdown) = (app.upkeep.clone(), shutdown.clone());
+        tokio::spawn(async move { upkeep.run(shutdown).await })
+    };
+    http::serve(app.clone(), listener, shutdown.clone()).await?;
+    shutdown.cancel();
+    if let Err(error) = upkeep.await {
+        tracing::error!(%error, "Maintenance ended by itself");
+    }
     app.close().await;
     tracing::info!("The server has ended");
     Ok(())

@@ -222,6 +222,30 @@ settings! {
         pack_cache_bytes: u64 = 1 << 30, Rule::Range(0, 1024 * TIB);
     }
 
+    /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.
+    maintenance: MaintenanceSettings {
+        /// The server cares for repositories by itself, after pushes and now and then.
+        enabled: bool = true, Rule::Any;
+        /// For how long an object is kept after maintenance first found that nothing reaches it, in days.
+        grace_days: u32 = 14, Rule::Range(0, 36_500);
+        /// Share of one processor that it uses at most while requests run, in percent.
+        cpu_percent: u32 = 25, Rule::Range(1, 100);
+        /// Packs beside those that maintenance made that are joined.
+        min_packs: usize = 10, Rule::Range(2, 1_000_000);
+        /// Loose objects that are packed.
+        min_loose_objects: u64 = 1000, Rule::Range(1, 1_000_000_000);
+        /// What it leaves free on the disk, in bytes. With less it does nothing and the log says so.
+        min_free_bytes: u64 = 512 << 20, Rule::Range(0, 1024 * TIB);
+        /// How often all repositories are looked at, in seconds.
+        check_secs: u64 = 3600, Rule::Range(1, 30 * DAY_SECS);
+        /// When new deltas are searched (`auxin repo maintain --deltas`): objects each one is compared with.
+        delta_window: usize = 10, Rule::Range(1, 1000);
+        /// When new deltas are searched: longest chain of them.
+        delta_depth: u32 = 50, Rule::Range(1, 4095);
+        /// When new deltas are searched: memory for the objects that are compared, in bytes.
+        delta_window_bytes: u64 = 256 << 20, Rule::Range(1 << 20, TIB);
+    }
+
     /// The log. It goes to standard error.
     log: LogSettings {
         /// One line of text per event for people, or one JSON object per line for machines.

@@ -230,6 +230,26 @@ impl Db {
             .collect()
     }
 
+    /// The ids that open pushes give to refs: what they bring may not be named by any ref yet. At most
+    /// [`MAX_MOVED_IDS`].
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn open_new_ids(&self, repo: RepoId) -> Result<Vec<GitId>, DbError> {
+        let mut conn = self.read().await?;
+        let rows = sqlx::query(
+            "SELECT r.new_id FROM pushes p JOIN push_refs r ON r.push_seq = p.seq
+             WHERE p.repo_id = $1 AND p.state = 'open' AND r.new_id IS NOT NULL LIMIT $2",
+        )
+        .bind(repo.as_bytes().as_slice())
+        .bind(MAX_MOVED_IDS)
+        .fetch_all(&mut *conn)
+        .await?;
+        rows.iter()
+            .map(|row| row.git_id("new_id")?.ok_or(DbError::Unreadable("new_id")))
+            .collect()
+    }
+
     /// Where the last applied changes left the refs of a repository, by name. Refs that differ on
     /// disk were changed by stock git, or by a push that is open.
     ///

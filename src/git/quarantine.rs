@@ -23,6 +23,9 @@ use super::fault;
 /// pushes that are under way.
 const PREFIX: &str = "incoming-auxin-";
 
+/// How those of maintenance go on: only who holds its lock may remove them.
+const MAINTENANCE: &str = "maintenance-";
+
 /// Mode of an object file: never written again.
 const READ_ONLY: u32 = 0o444;
 
@@ -53,7 +56,19 @@ impl Quarantine {
                 is_own_folder: false,
             });
         }
-        let folder = objects.join(format!("{PREFIX}{:016x}", rand::random::<u64>()));
+        Self::with_prefix(objects, PREFIX)
+    }
+
+    /// Makes one for packs that maintenance writes. The caller holds the repository's lock for that.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(in crate::git) fn for_maintenance(objects: &Path) -> io::Result<Self> {
+        Self::with_prefix(objects, &format!("{PREFIX}{MAINTENANCE}"))
+    }
+
+    fn with_prefix(objects: &Path, prefix: &str) -> io::Result<Self> {
+        let folder = objects.join(format!("{prefix}{:016x}", rand::random::<u64>()));
         fs::create_dir(&folder)?;
         let quarantine = Self {
             objects: objects.to_owned(),
@@ -284,20 +299,17 @@ fn is_same_content(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 /// At start: removes the quarantine folders and `.keep` files that a dead process left in the
-/// repository at `git_dir`.
+/// repository at `git_dir`, and completes packs that it had moved in only half.
 ///
-/// No server process but this one may be at work on it; folders of stock git are left alone.
+/// No server process but this one may be at work on it; folders of stock git are left alone, and so
+/// are those of maintenance, which a command beside the server may be at.
 ///
 /// # Errors
 /// The disk's.
 pub fn sweep(git_dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(git_dir.join("objects"))? {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    for entry in fs::read_dir(git_dir.join("objects/pack"))? {
+    let objects = git_dir.join("objects");
+    sweep_folders(&objects, |rest| !rest.starts_with(MAINTENANCE.as_bytes()))?;
+    for entry in fs::read_dir(objects.join("pack"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "keep")
             && fs::read(&path).is_ok_and(|content| content == KEEP_MARK)
@@ -306,6 +318,51 @@ pub fn sweep(git_dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes what a dead maintenance left. The caller holds the repository's lock for that.
+///
+/// # Errors
+/// The disk's.
+pub(in crate::git) fn sweep_maintenance(objects: &Path) -> io::Result<()> {
+    sweep_folders(objects, |rest| rest.starts_with(MAINTENANCE.as_bytes()))
+}
+
+/// Removes the quarantine folders whose name goes on as `is_dead` says.
+fn sweep_folders(objects: &Path, is_dead: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(objects)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name
+            .as_encoded_bytes()
+            .strip_prefix(PREFIX.as_bytes())
+            .is_some_and(&is_dead)
+        {
+            complete_half_moved(&entry.path().join("pack"), &objects.join("pack"))?;
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves the rest in of packs that were moved in only half: they had been accepted and synced.
+fn complete_half_moved(from: &Path, to: &Path) -> io::Result<()> {
+    let mut files: Vec<PathBuf> = match fs::read_dir(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<_>>()?,
+    };
+    files.sort_by_key(|path| place_in_line(path));
+    for path in files {
+        let Some(name) = path.file_name() else { continue };
+        let target = to.join(name);
+        let is_half = target.with_extension("pack").exists() && !target.with_extension("idx").exists();
+        if is_half && path.extension().is_some_and(|extension| extension != "pack") && !target.exists() {
+            fs::rename(&path, &target)?;
+        }
+    }
+    sync_folder(to)
 }
 
 #[cfg(test)]
@@ -406,6 +463,32 @@ mod tests {
             names(&objects.join("pack")),
             ["pack-1.idx", "pack-1.pack", "pack-1.rev"]
         );
+    }
+
+    #[test]
+    fn at_start_a_pack_that_was_moved_in_only_half_is_completed_and_maintenance_is_left_alone() {
+        let repo = objects();
+        let objects = repo.path().join("objects");
+        let quarantine = Quarantine::new(&objects).expect("made");
+        pack_in(&quarantine, "content");
+        fs::rename(
+            quarantine.pack_folder().join("pack-1.pack"),
+            objects.join("pack/pack-1.pack"),
+        )
+        .expect("renames");
+        std::mem::forget(quarantine);
+        let of_maintenance = Quarantine::for_maintenance(&objects).expect("made");
+
+        sweep(repo.path()).expect("sweeps");
+
+        assert_eq!(
+            names(&objects.join("pack")),
+            ["pack-1.idx", "pack-1.pack", "pack-1.rev"]
+        );
+        assert!(of_maintenance.folder().exists());
+        std::mem::forget(of_maintenance);
+        sweep_maintenance(&objects).expect("sweeps");
+        assert_eq!(names(&objects), ["pack"]);
     }
 
     #[test]

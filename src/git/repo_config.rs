@@ -177,6 +177,8 @@ pub struct RepoConfig {
     pub shallow_update: Option<bool>,
     /// `receive.keepAlive`, in seconds; `Some(0)` sends none.
     pub receive_keep_alive_secs: Option<u64>,
+    /// `extensions.preciousObjects`: no object may be removed, others may need it.
+    pub precious_objects: bool,
 
     object_hash: Kind,
     filters_by_default: Option<bool>,
@@ -287,6 +289,7 @@ impl RepoConfig {
             ("http", "uploadpack") => self.http_upload_pack = Some(entry.boolean()?),
             ("http", "receivepack") => self.http_receive_pack = Some(entry.boolean()?),
             ("core", "bare") => self.bare = Some(entry.boolean()?),
+            ("extensions", "preciousobjects") => self.precious_objects = entry.boolean()?,
             ("core", "hookspath") if trusted => {
                 self.hooks_path = Some(PathBuf::from(OsStr::from_bytes(&entry.value)));
             }

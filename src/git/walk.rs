@@ -105,6 +105,11 @@ impl Bits {
         }
     }
 
+    /// The words of the set.
+    pub(in crate::git) fn into_words(self) -> Vec<u64> {
+        self.0
+    }
+
     /// The positions in the set from `start` to before `end`, in order.
     pub fn range(&self, start: u32, end: u32) -> impl Iterator<Item = Pos> + '_ {
         let mut next = start;
@@ -192,13 +197,13 @@ pub fn tree_entries(mut data: &[u8], hash_len: usize) -> impl Iterator<Item = Re
 }
 
 /// Ids whose object needs no further look, the latest one per slot.
-struct SeenCache {
+pub(super) struct SeenCache {
     slots: Vec<ObjectId>,
     puts: usize,
 }
 
 impl SeenCache {
-    fn new(store: &ObjectStore) -> Self {
+    pub(super) fn new(store: &ObjectStore) -> Self {
         Self {
             slots: vec![store.hash().null(); FEW_SEEN_SLOTS],
             puts: 0,
@@ -210,11 +215,11 @@ impl SeenCache {
         usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) & (self.slots.len() - 1)
     }
 
-    fn has(&self, id: &oid) -> bool {
+    pub(super) fn has(&self, id: &oid) -> bool {
         self.slots[self.slot(id)].as_bytes() == id.as_bytes()
     }
 
-    fn put(&mut self, id: &oid) {
+    pub(super) fn put(&mut self, id: &oid) {
         self.puts += 1;
         if self.puts == FEW_SEEN_SLOTS {
             let null = self.slots[0].kind().null();

@@ -22,6 +22,7 @@ mod throttle;
 mod token_secret;
 pub mod tokens;
 pub mod transfer;
+pub mod upkeep;
 
 pub use crate::db::{AuditRow, BadKind, By, MemberRow, ProtectedBranch, RepoRow, Role, Scope, UserRow, Visibility};
 pub use access::{Access, AccessError, Opened, PushTarget};
@@ -32,12 +33,13 @@ pub use members::{MemberError, Members};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};
 pub use protection::{Protection, ProtectionError};
 pub use push::{Push, Pushes};
-pub use repos::{CheckReport, MadeRepo, ObjectFormat, RepackReport, RepoDetails, RepoError, Repos};
+pub use repos::{CheckReport, MadeRepo, ObjectFormat, RepoDetails, RepoError, Repos};
 pub use rights::Right;
 pub use secret::Secret;
 pub use sign_in::{Caller, Credentials, SignInError, SignedIn, TokenGrant};
 pub use tokens::{CreatedToken, TokenError, TokenInfo, TokenRequest, Tokens};
 pub use transfer::{CallerKey, Transfer, TransferError};
+pub use upkeep::{PushedTo, Upkeep, UpkeepRequest};
 
 #[cfg(test)]
 mod testing;

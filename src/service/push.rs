@@ -38,6 +38,7 @@ use super::sign_in::SignedIn;
 use super::transfer::{
     Answer, CallerKey, Coding, Errors, Incoming, Kind, Tools, Transfer, TransferError, check_switch, coding, snapshot,
 };
+use super::upkeep::PushedTo;
 use crate::config::Settings;
 use crate::db::{Db, RefChange};
 use crate::git::ObjectId;
@@ -83,6 +84,7 @@ struct Inner {
     made: Arc<Made>,
     notices: Notices,
     unclosed: Unclosed,
+    pushed_to: PushedTo,
     /// Repositories with nothing in them: stand for one that a push is to make.
     empty: EmptyRepositories,
     cache_dir: Box<Path>,
@@ -98,14 +100,17 @@ struct EmptyRepositories {
 }
 
 impl Pushes {
-    /// `cache_dir` is a folder whose loss costs nothing; `nonce_seed` is a secret of this installation, or
-    /// `None` if signed pushes are offered only where a repository's own config has a seed.
+    /// `pushed_to` is told of pushes; `cache_dir` is a folder whose loss costs nothing; `nonce_seed` is a secret
+    /// of this installation, or `None` if signed pushes are offered only where a repository's own config
+    /// has a seed.
+    #[allow(clippy::too_many_arguments, reason = "what pushes stand on, each for one thing")]
     pub fn new(
         config: Arc<Settings>,
         db: Db,
         access: Access,
         transfer: Transfer,
         repos: Repos,
+        pushed_to: PushedTo,
         cache_dir: &Path,
         nonce_seed: Option<Vec<u8>>,
     ) -> Self {
@@ -119,6 +124,7 @@ impl Pushes {
                 made: Arc::new(Made::new(made::markers_in(cache_dir))),
                 notices,
                 unclosed: Unclosed::default(),
+                pushed_to,
                 empty: EmptyRepositories::default(),
                 cache_dir: cache_dir.into(),
                 nonce_seed,

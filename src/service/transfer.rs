@@ -170,6 +170,11 @@ impl Transfer {
         self.inner.running.wait().await;
     }
 
+    /// Whether anything runs now.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.inner.running.is_empty()
+    }
+
     /// How long a client may be silent.
     pub(super) fn silence(&self) -> Duration {
         Duration::from_secs(self.inner.config.server.idle_timeout_secs)

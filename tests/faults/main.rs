@@ -11,5 +11,7 @@ mod support;
 
 mod crash;
 mod kill;
+mod maintenance;
+mod maintenance_fire;
 mod order;
 mod safeguards;

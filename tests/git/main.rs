@@ -2,6 +2,7 @@
 
 mod answers;
 mod bitmaps;
+mod check;
 mod commit_graph;
 mod fetch_clients;
 mod fetch_differential;
@@ -9,6 +10,7 @@ mod fetch_host;
 mod fetch_support;
 mod formats;
 mod handed_over;
+mod maintenance;
 mod offers;
 mod on_disk;
 #[allow(dead_code, reason = "each test program uses a part of it")]
@@ -18,6 +20,5 @@ mod plan;
 mod push_objects;
 mod push_support;
 mod receive_pack;
-mod repack;
 mod signed_push;
 mod upload_pack;

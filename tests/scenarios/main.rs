@@ -16,6 +16,7 @@ mod hooks;
 mod hostile_packs;
 mod limits;
 mod logs;
+mod maintenance;
 mod memory;
 mod names;
 mod narrowed_rights;

@@ -26,6 +26,7 @@ use gix::ObjectId;
 use gix::hash::Kind;
 
 use self::entry::DeltaError;
+pub(in crate::git) use self::write::{WrittenEntry, index_written};
 use crate::config::GitSettings;
 use crate::git::object_store::ObjectKind;
 use crate::git::spill::Content;

@@ -83,13 +83,59 @@ pub(super) fn finish(
         fault::point("after-idx-written");
         Ok(())
     };
-    match write() {
-        Ok(()) => Ok(pack),
-        Err(error) => Err(match error.downcast::<Stopped>() {
-            Ok(stopped) => stopped.into(),
-            Err(error) => IndexError::Write(error),
-        }),
+    write().map_err(told).map(|()| pack)
+}
+
+/// What a failed write means: the work may have been stopped in it.
+fn told(error: io::Error) -> IndexError {
+    match error.downcast::<Stopped>() {
+        Ok(stopped) => stopped.into(),
+        Err(error) => IndexError::Write(error),
     }
+}
+
+/// One entry of a pack that this server wrote itself.
+pub(in crate::git) struct WrittenEntry {
+    /// The object.
+    pub id: ObjectId,
+    /// Where its entry begins, in bytes.
+    pub offset: u64,
+    /// CRC-32 over the entry.
+    pub crc32: u32,
+}
+
+/// Writes both indexes of a pack that this server wrote itself, in pack order, and so knows all about.
+pub(in crate::git) fn index_written(
+    folder: &Path,
+    hash: Kind,
+    checksum: &ObjectId,
+    written: &[WrittenEntry],
+    tick: Tick<'_>,
+) -> Result<(), IndexError> {
+    let entries: Vec<Entry> = written
+        .iter()
+        .map(|entry| Entry {
+            offset: entry.offset,
+            size: 0,
+            id: entry.id,
+            crc32: entry.crc32,
+            kept: None,
+            head_len: 0,
+            kind: None,
+            is_delta: false,
+        })
+        .collect();
+    let order = sorted_by_id(&entries, tick)?;
+    let file = |extension: &str| folder.join(format!("pack-{checksum}.{extension}"));
+    let mut write = || {
+        write_file(&file("idx"), hash, tick, |out| {
+            write_index(out, &entries, &order, checksum)
+        })?;
+        write_file(&file("rev"), hash, tick, |out| {
+            write_reverse_index(out, &order, checksum)
+        })
+    };
+    write().map_err(told)
 }
 
 /// Makes a read-only file of what `content` writes, with its checksum at the end.

@@ -495,6 +495,28 @@ pub fn borrows_by_relative_path(objects_dir: &Path) -> Result<bool, StoreError> 
     Ok(listed.iter().any(|entry| entry.is_relative()))
 }
 
+/// Whether the object folder `objects_dir` names `lender`, another one, as an alternate.
+///
+/// # Errors
+/// [`StoreError`] if its list of alternates cannot be read.
+pub fn borrows_from(objects_dir: &Path, lender: &Path) -> Result<bool, StoreError> {
+    let path = objects_dir.join("info/alternates");
+    let content = match fs::read(&path) {
+        Ok(content) => content,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        Err(source) => return Err(StoreError::Io { path, source }),
+    };
+    let listed = gix::odb::alternate::parse(&content).map_err(|error| StoreError::damaged(path.display(), error))?;
+    let Ok(lender) = fs::canonicalize(lender) else {
+        return Ok(false);
+    };
+    Ok(listed
+        .iter()
+        .any(|entry| fs::canonicalize(objects_dir.join(entry)).is_ok_and(|target| target == lender)))
+}
+
 /// Object folders of all alternates, nested ones included, each once and in git's order.
 ///
 /// As in git a relative path counts from the folder that names it, and what is missing, nested too

@@ -122,6 +122,11 @@ impl Pack {
         self.index.num_objects()
     }
 
+    /// The inode of the file that was opened: tells it from another one that took its name.
+    pub(in crate::git) fn inode(&self) -> u64 {
+        self.stamp.inode
+    }
+
     /// The `.pack` file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -141,7 +146,14 @@ impl Pack {
         self.index.oid_at_index(self.index_of[order as usize])
     }
 
-    pub(super) fn order_of_id(&self, id: &oid) -> Option<u32> {
+    /// CRC-32 that the index states of the entry with this number in pack order, as it lies in the pack;
+    /// `None` in an index of version 1.
+    pub(in crate::git) fn crc32_at_order(&self, order: u32) -> Option<u32> {
+        self.index.crc32_at_index(self.index_of[order as usize])
+    }
+
+    /// Entry number in pack order of the object with this id.
+    pub(in crate::git) fn order_of_id(&self, id: &oid) -> Option<u32> {
         self.index.lookup(id).map(|entry| self.order_of[entry as usize])
     }
 }

@@ -14,9 +14,11 @@ use crate::git::connectivity::{Connectivity, ConnectivityError, Ground};
 use crate::git::fault;
 use crate::git::fsck::{Checker, FoundBlob, Rules};
 use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, disk_hint, index_pack};
+use crate::git::maintenance::{GuardError, PushGuard};
 use crate::git::object_store::{ObjectKind, ObjectStore, StoreError};
 use crate::git::quarantine::Quarantine;
 use crate::git::refs::Head;
+use crate::git::snapshot::OpenError;
 use crate::git::work::Stopped;
 
 /// Memory for delta bases while thin packs are completed, in bytes.
@@ -42,6 +44,8 @@ pub(super) struct Pushed {
     pub pack: Option<IndexedPack>,
     /// The repository's objects and these.
     pub objects: Arc<ObjectStore>,
+    /// What they may rely on stays where it is until refs have moved.
+    pub guard: PushGuard,
 }
 
 /// Why the pack of a push was not taken in.
@@ -64,9 +68,21 @@ pub(super) enum UnpackError {
     /// What was stored cannot be read.
     #[error("the objects of this push could not be read back")]
     Store(#[source] StoreError),
+    /// What is here cannot be kept safe from pruning.
+    #[error("the objects of this push could not be stored: {0}")]
+    Guard(#[source] io::Error),
     /// The work was stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+impl From<GuardError> for UnpackError {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::Io(error) => Self::Guard(error),
+            GuardError::Stopped(stopped) => Self::Stopped(stopped),
+        }
+    }
 }
 
 /// Notes when the stream has come to its end: from then on the client listens.
@@ -92,8 +108,10 @@ impl Session<'_> {
         let quarantine = Quarantine::new(&objects_dir).map_err(UnpackError::Disk)?;
         let mut checker = self.checker();
         let pack = self.take_in(input, &quarantine, checker.as_mut())?;
+        // Before a look at what is here; until then the push relies on nothing.
+        let guard = PushGuard::take(self.repository.path(), &mut || self.tick())?;
         let objects = match &pack {
-            None => self.snapshot.objects.clone(),
+            None => self.reload()?,
             Some(_) => self.open_with(&quarantine).map_err(UnpackError::Store)?,
         };
         if let Some(checker) = &mut checker {
@@ -103,7 +121,17 @@ impl Session<'_> {
             quarantine,
             pack,
             objects,
+            guard,
         })
+    }
+
+    /// The repository's objects as they are now.
+    fn reload(&self) -> Result<Arc<ObjectStore>, UnpackError> {
+        match self.repository.reload() {
+            Ok(snapshot) => Ok(snapshot.objects.clone()),
+            Err(OpenError::Store(error)) => Err(UnpackError::Store(error)),
+            Err(error) => Err(UnpackError::Guard(io::Error::other(error))),
+        }
     }
 
     fn take_in(

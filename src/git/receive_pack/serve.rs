@@ -302,9 +302,10 @@ impl Session<'_> {
             Some(pushed) => self.check_connectivity(commands, pushed)?,
             None => Vec::new(),
         };
-        let (objects, mut quarantine) = match pushed {
-            Some(pushed) => (pushed.objects, Some(pushed.quarantine)),
-            None => (self.snapshot.objects.clone(), None),
+        // The guard is held until refs name the objects, and what these rely on.
+        let (objects, mut quarantine, _guard) = match pushed {
+            Some(pushed) => (pushed.objects, Some(pushed.quarantine), Some(pushed.guard)),
+            None => (self.snapshot.objects.clone(), None, None),
         };
         self.keep_certificate(commands, &mut quarantine);
         self.check_rules(commands, gate, &objects, quarantine.as_ref())?;
@@ -441,7 +442,11 @@ impl Session<'_> {
             }
             error => error,
         };
-        if let UnpackError::Disk(_) | UnpackError::Store(_) | UnpackError::Index(IndexError::Write(_)) = &error {
+        if let UnpackError::Disk(_)
+        | UnpackError::Guard(_)
+        | UnpackError::Store(_)
+        | UnpackError::Index(IndexError::Write(_)) = &error
+        {
             tracing::error!(repository = %self.repository.path().display(), error = &error as &dyn std::error::Error,
                 "a push could not be stored");
         }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use bstr::{BStr, ByteSlice};
 
 use super::files::{Value, read_loose, remove_empty_folders};
-use super::lock::Lock;
+use super::lock::{Lock, lock_path};
+use super::pack::remove_abandoned;
 use super::packed::PackedRefs;
 use super::prepare::Prepared;
 use super::{REFS_FOR_PACKED, RefError, RefStore, RefUpdate, reflog};
@@ -159,7 +160,11 @@ impl RefStore<'_> {
     }
 
     fn lock_packed(&self) -> io::Result<Lock> {
-        let lock = Lock::take_marked(&self.git_dir.join("packed-refs"));
+        let path = self.git_dir.join("packed-refs");
+        let mut lock = Lock::take_marked(&path);
+        if lock.is_err() && remove_abandoned(self.git_dir, &lock_path(&path)) {
+            lock = Lock::take_marked(&path);
+        }
         lock.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => io::Error::other("packed-refs.lock exists: someone else is packing refs"),
             _ => error,

@@ -58,6 +58,21 @@ impl Lock {
         taken.map(|()| Self { path, is_held: true })
     }
 
+    /// Takes the lock unless someone else has it.
+    pub fn try_take(target: &Path, content: &[u8]) -> io::Result<Option<Self>> {
+        let path = lock_path(target);
+        let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let lock = Self { path, is_held: true };
+        file.write_all(content)?;
+        Ok(Some(lock))
+    }
+
     fn take_with(target: &Path, content: &[u8], durable: bool) -> io::Result<Self> {
         let path = lock_path(target);
         let mut file = wait_for(|| OpenOptions::new().write(true).create_new(true).open(&path))?;

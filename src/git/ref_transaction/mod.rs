@@ -9,6 +9,7 @@
 mod commit;
 mod files;
 mod lock;
+mod pack;
 mod packed;
 mod prepare;
 mod reflog;
@@ -25,6 +26,7 @@ use gix::ObjectId;
 pub use self::files::above;
 use self::files::{Value, read_loose};
 use self::lock::{Lock, replace};
+pub use self::pack::{PackRefsError, loose_refs_due, pack_loose_refs, sweep_pack_locks};
 use self::packed::PackedRefs;
 use self::prepare::Prepared;
 pub use self::prepare::{collision, compare};

@@ -8,7 +8,8 @@ use bstr::{BStr, BString, ByteSlice};
 use gix::ObjectId;
 
 use super::files::{Value, above, make_folders, read_loose, remove_empty_tree};
-use super::lock::Lock;
+use super::lock::{Lock, lock_path};
+use super::pack::remove_abandoned;
 use super::packed::PackedRefs;
 use super::{MAX_SYMREF_DEPTH, REFS_FOR_PACKED, RefError, RefStore, RefUpdate, is_ref_name};
 use crate::git::fault;
@@ -163,6 +164,7 @@ impl RefStore<'_> {
             match error.kind() {
                 // Someone removed the folder because it was empty.
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                io::ErrorKind::AlreadyExists if remove_abandoned(self.git_dir, &lock_path(path)) => {}
                 io::ErrorKind::AlreadyExists => {
                     return Err(RefError::Locked {
                         name: name.clone(),

@@ -195,6 +195,7 @@ impl PushGate for Gate<'_> {
         let mut lines = Vec::new();
         if !moved.is_empty() {
             self.inner.made.keep(self.repo.id);
+            self.inner.pushed_to.note(self.repo.id);
             lines = self.about_repository();
             // Told once, also where a hook took a part of the push.
             self.is_made = false;

@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use super::consequences::{self, Pushed};
 use super::{Inner, Pushes};
 use crate::db::{DbError, FinishPush, PushRow, RefChange};
-use crate::git::ObjectId;
 use crate::git::receive_pack::{self, RefUpdate};
+use crate::git::{ObjectId, maintenance};
 use crate::ids::GitId;
 use crate::names::RepoAddress;
 use crate::service::repos::RepoError;
@@ -105,6 +105,9 @@ impl Pushes {
 fn sweep_one(path: &Path) {
     if let Err(error) = receive_pack::sweep(path) {
         tracing::warn!(path = %path.display(), %error, "Leftovers of pushes cannot be removed");
+    }
+    if let Err(error) = maintenance::sweep(path) {
+        tracing::warn!(path = %path.display(), %error, "Leftovers of maintenance cannot be removed");
     }
 }
 

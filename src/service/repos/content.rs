@@ -6,15 +6,15 @@ use bstr::{BStr, ByteSlice};
 
 use super::{RepoError, Repos};
 use crate::db::{By, RepoRow};
+use crate::git::check;
 use crate::git::ref_transaction::set_head;
 use crate::git::refs::Head;
 use crate::git::snapshot::Repository;
-use crate::git::{bundle, check, repack};
+use crate::git::bundle;
 use crate::names::RepoAddress;
 
 pub use crate::git::bundle::MadeBundle;
 pub use crate::git::check::CheckReport;
-pub use crate::git::repack::RepackReport;
 
 const BRANCHES: &str = "refs/heads/";
 
@@ -78,20 +78,6 @@ impl Repos {
         let repo = self.find(address).await?;
         self.read(&repo, |repository| {
             check::check(repository, &mut || Ok(())).map_err(|error| error.to_string())
-        })
-        .await
-    }
-
-    /// Puts all objects of a repository into one pack; fetches and pushes go on meanwhile. Returns
-    /// when that is done.
-    ///
-    /// # Errors
-    /// [`RepoError::NoRepo`]; [`RepoError::Unreadable`] if it cannot be done, and then the repository
-    /// is as it was.
-    pub async fn repack(&self, address: &RepoAddress) -> Result<RepackReport, RepoError> {
-        let repo = self.find(address).await?;
-        self.read(&repo, |repository| {
-            repack::repack(repository, &mut || Ok(())).map_err(|error| error.to_string())
         })
         .await
     }

@@ -22,7 +22,7 @@ use crate::db::{By, Db, DbError, RenameRepo, RepoRow, UserRow, Visibility};
 use crate::names::{OwnerName, RepoAddress, RepoName};
 
 pub use crate::git::repo_init::ObjectFormat;
-pub use content::{CheckReport, MadeBundle, RepackReport};
+pub use content::{CheckReport, MadeBundle};
 pub use make::MadeRepo;
 
 /// Why nothing was changed; the message says what to do.

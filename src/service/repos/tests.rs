@@ -484,7 +484,6 @@ async fn an_imported_repository_is_a_copy() {
         );
         let branch = place.repos.default_branch(&row.address).await.unwrap();
         assert_eq!(branch.as_deref(), Some("trunk"));
-        assert_eq!(place.repos.repack(&row.address).await.unwrap().packs_after, 1);
         assert_eq!(place.repos.fsck(&row.address).await.unwrap().error_count, 0);
     }
     let refused = place

@@ -1,15 +1,14 @@
-//! Repacking and checking repositories, judged by stock git.
+//! Checking repositories, judged by what is wrong with them.
 
 use std::fs;
 use std::path::PathBuf;
 
 use auxin::git::check::check;
-use auxin::git::repack::repack;
 use auxin::git::snapshot::Repository;
 
 use crate::plan::{TestRepo, git_in};
 
-fn pack_files(repo: &TestRepo) -> Vec<PathBuf> {
+pub fn pack_files(repo: &TestRepo) -> Vec<PathBuf> {
     let mut packs: Vec<PathBuf> = fs::read_dir(repo.path.join("objects/pack"))
         .expect("lists")
         .map(|entry| entry.expect("entry").path())
@@ -19,7 +18,7 @@ fn pack_files(repo: &TestRepo) -> Vec<PathBuf> {
     packs
 }
 
-fn scattered() -> TestRepo {
+pub fn scattered() -> TestRepo {
     let repo = TestRepo::with_history();
     repo.git(&["repack", "-adfq"]);
     for tip in ["main~8", "side~3", "main\n^main~20"] {
@@ -33,38 +32,6 @@ fn scattered() -> TestRepo {
     let (ok, _) = git_in(&repo.path, &["hash-object", "-w", "--stdin"], b"reached by no ref");
     assert!(ok);
     repo
-}
-
-#[test]
-fn a_repack_leaves_one_pack_with_everything_in_it_that_git_finds_sound() {
-    let repo = scattered();
-    let before = repo.all_objects();
-    let repository = Repository::open(&repo.path, false).expect("opens");
-
-    let report = repack(&repository, &mut || Ok(())).expect("repacks");
-
-    assert_eq!(
-        (report.packs_before, report.loose_before, report.packs_after),
-        (4, 1, 1)
-    );
-    assert_eq!(pack_files(&repo).len(), 1);
-    assert_eq!(repo.all_objects(), before);
-    repo.git(&["fsck", "--strict", "--no-dangling"]);
-    let again = repack(&repository, &mut || Ok(())).expect("repacks again");
-    assert_eq!((again.packs_before, again.packs_after), (1, 1));
-}
-
-#[test]
-fn a_pack_that_is_to_be_kept_stays() {
-    let repo = scattered();
-    let kept = pack_files(&repo).remove(1);
-    fs::write(kept.with_extension("keep"), "").expect("writes");
-    let repository = Repository::open(&repo.path, false).expect("opens");
-
-    repack(&repository, &mut || Ok(())).expect("repacks");
-
-    assert!(kept.exists());
-    assert_eq!(pack_files(&repo).len(), 2);
 }
 
 #[test]
