@@ -140,9 +140,13 @@ pub(super) fn refuse(first_line: &[u8], sentence: &str, out: &mut dyn Write) -> 
     if first_line.windows(wanted.len()).any(|window| window == wanted) {
         let line = format!("{sentence}\n");
         write_band(out, Sideband::Large, Band::Error, line.as_bytes())?;
-        return PktWriter::new(out).flush();
+        let mut out = PktWriter::new(out);
+        out.flush()?;
+        return out.flush_out();
     }
-    PktWriter::new(out).error(sentence)
+    let mut out = PktWriter::new(out);
+    out.error(sentence)?;
+    out.flush_out()
 }
 
 /// An advertisement that names SHA-256 beside SHA-1.
@@ -247,6 +251,19 @@ mod tests {
         let stream = futures::stream::pending().boxed();
         let outcome = peek(stream, Coding::Plain, Duration::ZERO).await.map(|(line, _)| line);
         assert!(matches!(outcome, Err(TransferError::Silent { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_refusal_is_whole_with_and_without_side_bands() {
+        for (first_line, told) in [
+            (&b"report-status side-band-64k"[..], &b"000b\x03Wait.\n0000"[..]),
+            (b"report-status", b"000eERR Wait.\n"),
+            (b"", b"000eERR Wait.\n"),
+        ] {
+            let mut answer = Vec::new();
+            refuse(first_line, "Wait.", &mut answer).expect("memory");
+            assert_eq!(answer, told);
+        }
     }
 
     #[test]
