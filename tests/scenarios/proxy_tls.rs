@@ -161,7 +161,7 @@ fn behind_a_proxy_that_takes_a_path_off_every_link_has_that_path() {
     song.push("anna/song", &["main"]).assert_ok();
     anna.clone_repo("anna/song", "copy", &[]).assert_sound();
 
-    let refused = song.push("nobody/song", &["main"]);
+    let refused = song.push("bella/song", &["main"]);
     refused.assert_refused_with(&format!("git push {public_url}/anna/song.git main"));
     server.auxin(&["repo", "rename", "anna/song", "tune"]).assert_ok();
     song.write("Song.txt", "la la").commit("Second take");
