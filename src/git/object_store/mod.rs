@@ -28,8 +28,9 @@ pub(in crate::git) use reader::parse_tag_target;
 
 /// Packs with fewer objects than this are looked up in one shared table when there are several.
 const SMALL_PACK_OBJECTS: u32 = 1 << 16;
-/// How often the folders are listed again because a pack vanished meanwhile.
-const MAX_LISTINGS: usize = 10;
+/// How often the folders are listed again because a pack vanished meanwhile. Once is what happens
+/// beside a repack; this many are for packs that are replaced without a pause.
+const MAX_LISTINGS: usize = 100;
 /// Number of alternates that are followed.
 const MAX_ALTERNATES: usize = 64;
 /// Nesting of alternates that is followed, as in git.
