@@ -501,7 +501,7 @@ impl Emitter<'_> {
             return self.write(&rest);
         }
         let (kind, content) = self.reader.content(position, self.tick)?;
-        let mut compressor = self.compressor(kind, content.len())?;
+        let mut compressor = self.compressor(kind, content.len_bytes())?;
         let mut outcome = Ok(());
         let read = content.each_piece(&mut |piece| {
             outcome = self.compress(&mut compressor, piece);

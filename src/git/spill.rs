@@ -66,7 +66,7 @@ struct Window {
 
 impl Content {
     /// Its length, in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         match self {
             Self::Memory(data) => data.len() as u64,
             Self::File(spilled) => spilled.len,
@@ -102,12 +102,12 @@ impl Content {
                 break;
             }
             tick()?;
-            if writer.len() + read as u64 > size {
+            if writer.len_bytes() + read as u64 > size {
                 return Err(SpillError::Inflate);
             }
             writer.write(&piece[..read])?;
         }
-        if writer.len() == size {
+        if writer.len_bytes() == size {
             Ok(writer.finish())
         } else {
             Err(SpillError::Inflate)
@@ -136,8 +136,10 @@ impl Content {
     pub fn each_piece(&self, out: &mut dyn FnMut(&[u8]) -> Result<(), SpillError>) -> Result<(), SpillError> {
         let mut piece = vec![0; PIECE_BYTES];
         let mut at = 0;
-        while at < self.len() {
-            let len = piece.len().min(usize::try_from(self.len() - at).unwrap_or(usize::MAX));
+        while at < self.len_bytes() {
+            let len = piece
+                .len()
+                .min(usize::try_from(self.len_bytes() - at).unwrap_or(usize::MAX));
             match self {
                 Self::Memory(data) => out(&data[at as usize..at as usize + len])?,
                 Self::File(spilled) => {
@@ -155,7 +157,7 @@ impl Content {
 
     /// Appends `offset..offset + len` to `out`.
     fn copy_to(&self, offset: u64, len: usize, out: &mut Vec<u8>) -> Result<(), SpillError> {
-        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len());
+        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len_bytes());
         if end.is_none() {
             return Err(DeltaError::CopyOutOfBounds.into());
         }
@@ -216,7 +218,7 @@ impl ContentWriter {
     }
 
     /// What was taken so far, in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         self.written
     }
 
@@ -361,10 +363,10 @@ impl<R: Read> DeltaStream<R> {
         tick: Tick<'_>,
         out: &mut dyn FnMut(&[u8]) -> Result<(), SpillError>,
     ) -> Result<(), SpillError> {
-        if self.base_size != base.len() {
+        if self.base_size != base.len_bytes() {
             return Err(SpillError::Delta(DeltaError::BaseSize {
                 stated: self.base_size,
-                found: base.len(),
+                found: base.len_bytes(),
             }));
         }
         let mut room = self.result_size;

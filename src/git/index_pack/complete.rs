@@ -56,7 +56,7 @@ pub(super) fn append_bases(
             written: 0,
             crc32: flate2::Crc::new(),
         };
-        let head = whole_entry_head(kind, content.len());
+        let head = whole_entry_head(kind, content.len_bytes());
         counted.write_all(&head).map_err(IndexError::Write)?;
         let mut deflate = ZlibEncoder::new(&mut counted, Compression::default());
         let copied = content.each_piece(&mut |piece| {
@@ -68,7 +68,7 @@ pub(super) fn append_bases(
         counted.flush().map_err(IndexError::Write)?;
         received.entries.push(Entry {
             offset: received.end,
-            size: content.len(),
+            size: content.len_bytes(),
             id: *base,
             crc32: counted.crc32.sum(),
             kept: None,

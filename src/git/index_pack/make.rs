@@ -44,7 +44,7 @@ pub(in crate::git) fn content_id(
     if let Content::Memory(data) = content {
         return Ok(object_id(hash, kind, data));
     }
-    let mut hasher = object_hasher(hash, kind, content.len());
+    let mut hasher = object_hasher(hash, kind, content.len_bytes());
     content.each_piece(&mut |piece| {
         hasher.update(piece);
         Ok(tick()?)

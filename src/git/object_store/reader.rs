@@ -160,10 +160,10 @@ impl<'s> Reader<'s> {
             Err(ReadError::Stopped(_)) => return Err(StoreError::damaged(self.store.id(position), "it was not read")),
         };
         let id = || self.store.id(position);
-        if content.len() > self.store.max_object_bytes as u64 {
+        if content.len_bytes() > self.store.max_object_bytes as u64 {
             let detail = format!(
                 "an object of {} bytes is larger than may be held in memory",
-                content.len()
+                content.len_bytes()
             );
             return Err(StoreError::damaged(id(), detail));
         }
