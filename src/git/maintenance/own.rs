@@ -1,11 +1,9 @@
 //! What lies in a repository's own object folder, as one view of it has it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::cruft;
-use crate::git::object_store::{ObjectStore, Pos};
+use crate::git::object_store::{FileStamp, ObjectStore, Pos};
 use crate::git::walk::Bits;
 
 /// Files that may lie beside a pack and its index.
@@ -45,32 +43,25 @@ pub(super) struct OwnPack {
     pub path: PathBuf,
     pub role: Role,
     pub objects: u32,
-    /// The very files that were listed, by their inodes; `None` if others took their names meanwhile.
+    /// The very files that were listed; `None` if others took their names meanwhile.
     pub files: Option<Listed>,
 }
 
-/// The files of a pack, told from others of the same names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The files of a pack, told from others of the same names: an inode alone may be used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
-    pub pack_inode: u64,
-    pub index_inode: u64,
+    pub pack: FileStamp,
+    pub index: FileStamp,
 }
 
 impl Listed {
-    /// The files of the pack at `path` if its pack is still the one with this inode.
-    fn read(path: &Path, pack_inode: u64) -> Option<Self> {
+    /// The files of the pack at `path` if its pack is still the one that was opened.
+    fn read(path: &Path, opened: &FileStamp) -> Option<Self> {
         // In this order: whoever puts another pack in its place does so before its index.
-        let index_inode = inode(&path.with_extension("idx"))?;
-        (inode(path)? == pack_inode).then_some(Self {
-            pack_inode,
-            index_inode,
-        })
+        let index = FileStamp::read(&path.with_extension("idx"))?;
+        let pack = FileStamp::read(path)?;
+        (pack == *opened).then_some(Self { pack, index })
     }
-}
-
-/// The inode of a file; `None` if it is not there.
-pub(super) fn inode(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|data| data.ino())
 }
 
 impl OwnPack {
@@ -108,7 +99,7 @@ impl Own {
                 path: pack.path().to_owned(),
                 role: role(pack.path()),
                 objects: pack.object_count(),
-                files: Listed::read(pack.path(), pack.inode()),
+                files: Listed::read(pack.path(), pack.stamp()),
             })
             .collect();
         let has_others = !objects.alternates().is_empty();

@@ -11,11 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MaintenanceError;
-use super::own::{self, COMPANIONS, Own, OwnPack, loose_path};
+use super::own::{COMPANIONS, Own, OwnPack, loose_path};
 use super::state::State;
 use crate::git::durable;
 use crate::git::fault;
-use crate::git::object_store::{ObjectStore, Pos};
+use crate::git::object_store::{FileStamp, ObjectStore, Pos};
 use crate::git::quarantine::{Quarantine, sweep_maintenance};
 use crate::git::ref_transaction::sweep_pack_locks;
 
@@ -46,16 +46,18 @@ pub(super) fn remove_packs<'p>(
     fs::create_dir(&old).map_err(in_place(&old))?;
     let mut removed = 0;
     for pack in &packs {
-        let Some(listed) = pack.files else { continue };
+        let Some(listed) = &pack.files else { continue };
         // A push may have brought the very same pack meanwhile, and relies on it until its refs have moved.
         if pack.path.with_extension("keep").exists() {
             continue;
         }
-        if !take(&pack.path.with_extension("idx"), &old, listed.index_inode)? {
+        let index = pack.path.with_extension("idx");
+        if !take(&index, &old, &listed.index)? {
             continue;
         }
         fault::point("maintenance-index-removed");
-        if !take(&pack.path, &old, listed.pack_inode)? {
+        if !take(&pack.path, &old, &listed.pack)? {
+            put_back(&old.join(index.file_name().unwrap_or_default()), &index)?;
             continue;
         }
         for extension in COMPANIONS {
@@ -68,8 +70,8 @@ pub(super) fn remove_packs<'p>(
     Ok(removed)
 }
 
-/// Moves a file into a folder if it is the one with this inode; tells whether it did.
-fn take(path: &Path, folder: &Path, inode: u64) -> Result<bool, MaintenanceError> {
+/// Moves a file into a folder if it is this very one; tells whether it did.
+fn take(path: &Path, folder: &Path, listed: &FileStamp) -> Result<bool, MaintenanceError> {
     let Some(name) = path.file_name() else {
         return Ok(false);
     };
@@ -79,11 +81,20 @@ fn take(path: &Path, folder: &Path, inode: u64) -> Result<bool, MaintenanceError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         moved => moved.map_err(in_place(path))?,
     }
-    if own::inode(&taken) == Some(inode) {
+    if FileStamp::read(&taken).as_ref() == Some(listed) {
         return Ok(true);
     }
-    fs::rename(&taken, path).map_err(in_place(path))?;
+    put_back(&taken, path)?;
     Ok(false)
+}
+
+/// Gives a file its name back, unless a newer one has it by now.
+fn put_back(taken: &Path, path: &Path) -> Result<(), MaintenanceError> {
+    match fs::hard_link(taken, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(in_place(path)(error)),
+        _ => {}
+    }
+    remove(taken)
 }
 
 /// Removes these loose objects, and folders that are empty then.
@@ -205,14 +216,14 @@ mod tests {
         for extension in ["idx", "pack", "rev"] {
             fs::write(path.with_extension(extension), extension).expect("writes");
         }
-        let inode = |path: &Path| own::inode(path).expect("there");
+        let stamp = |path: &Path| FileStamp::read(path).expect("there");
         OwnPack {
             number: 0,
             role: Role::Plain,
             objects: 1,
             files: Some(Listed {
-                pack_inode: inode(&path),
-                index_inode: inode(&path.with_extension("idx")),
+                pack: stamp(&path),
+                index: stamp(&path.with_extension("idx")),
             }),
             path,
         }
@@ -236,6 +247,7 @@ mod tests {
             fs::write(&new, "of stock git").expect("writes");
             fs::rename(new, listed.path.with_extension(extension)).expect("renames");
             assert_eq!(remove_packs(&objects, [&listed].into_iter()).expect("leaves it"), 0);
+            assert_eq!(count(&packs), 3, "a new {extension} and all the others are there");
         }
         let index = fs::read_to_string(listed.path.with_extension("idx")).expect("there");
         assert_eq!((count(&packs), index.as_str()), (3, "of stock git"));

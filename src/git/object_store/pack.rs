@@ -122,9 +122,9 @@ impl Pack {
         self.index.num_objects()
     }
 
-    /// The inode of the file that was opened: tells it from another one that took its name.
-    pub(in crate::git) fn inode(&self) -> u64 {
-        self.stamp.inode
+    /// Tells the file that was opened from another one that took its name.
+    pub(in crate::git) fn stamp(&self) -> &FileStamp {
+        &self.stamp
     }
 
     /// The `.pack` file.

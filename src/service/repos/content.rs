@@ -6,11 +6,11 @@ use bstr::{BStr, ByteSlice};
 
 use super::{RepoError, Repos};
 use crate::db::{By, RepoRow};
+use crate::git::bundle;
 use crate::git::check;
 use crate::git::ref_transaction::set_head;
 use crate::git::refs::Head;
 use crate::git::snapshot::Repository;
-use crate::git::bundle;
 use crate::names::RepoAddress;
 
 pub use crate::git::bundle::MadeBundle;
