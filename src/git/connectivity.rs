@@ -23,8 +23,11 @@ const OBJECTS_PER_TICK: u32 = 256;
 /// Memory for delta bases, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
 
-/// Slots of the tables of ids seen lately: trees name the same entries again and again.
-const SEEN_SLOTS: usize = 1 << 16;
+/// Most and fewest slots of the tables of ids seen lately: trees name the same entries again and again.
+const MAX_SEEN_SLOTS: usize = 1 << 16;
+const MIN_SEEN_SLOTS: usize = 1 << 8;
+/// Slots for each object that came with the push: a small push must not pay for large tables.
+const SEEN_SLOTS_PER_OBJECT: usize = 4;
 
 /// Why a push is not connected, or could not be checked.
 #[derive(Debug, thiserror::Error)]
@@ -104,16 +107,26 @@ struct Last {
     slots: Bits,
 }
 
-impl Default for Last {
-    fn default() -> Self {
+impl Last {
+    fn new(slots: usize) -> Self {
         Self {
             complete: Vec::new(),
-            slots: Bits::new(SEEN_SLOTS as u32),
+            slots: Bits::new(slots as u32),
         }
     }
 }
 
 impl State {
+    /// Nothing is proved of `objects` objects. There are so many `slots`, a power of two.
+    fn new(objects: u32, slots: usize, null: ObjectId) -> Self {
+        Self {
+            complete: Bits::new(objects),
+            seen: vec![null; slots],
+            seen_blobs: vec![null; slots],
+            last: Last::new(slots),
+        }
+    }
+
     /// Takes an object for complete; tells whether that is new.
     fn complete(&mut self, position: Pos) -> bool {
         let is_new = self.complete.set(position);
@@ -123,10 +136,34 @@ impl State {
         is_new
     }
 
+    /// Where an id is looked for in both tables.
+    fn slot(&self, id: &oid) -> usize {
+        let bytes = id.as_bytes();
+        usize::from(u16::from_be_bytes([bytes[0], bytes[1]])) & (self.seen.len() - 1)
+    }
+
     fn see(&mut self, id: &oid) {
-        let slot = slot(id);
+        let slot = self.slot(id);
         self.seen[slot] = id.to_owned();
         self.last.slots.set(Pos(slot as u32));
+    }
+
+    fn see_blob(&mut self, id: &oid) {
+        let slot = self.slot(id);
+        self.seen_blobs[slot] = id.to_owned();
+    }
+
+    fn is_seen(&self, id: &oid) -> bool {
+        self.is_in(&self.seen, id)
+    }
+
+    fn is_seen_blob(&self, id: &oid) -> bool {
+        self.is_in(&self.seen_blobs, id)
+    }
+
+    /// The null id stands for an empty slot, and names nothing.
+    fn is_in(&self, table: &[ObjectId], id: &oid) -> bool {
+        table[self.slot(id)].as_slice() == id.as_bytes() && !id.is_null()
     }
 }
 
@@ -149,18 +186,16 @@ impl<'a> Connectivity<'a> {
             let start = objects.pack_start(number);
             Some(start..start + objects.packs()[number].object_count())
         });
-        let null = objects.hash().null();
+        let pushed = pushed.unwrap_or(0..0);
+        let slots = (pushed.len() * SEEN_SLOTS_PER_OBJECT)
+            .next_power_of_two()
+            .clamp(MIN_SEEN_SLOTS, MAX_SEEN_SLOTS);
         Self {
             reader: objects.reader(CACHE_BYTES),
-            pushed: pushed.unwrap_or(0..0),
+            pushed,
             own_shallow: ground.own_shallow.iter().copied().collect(),
             client_shallow: ground.client_shallow.iter().copied().collect(),
-            state: State {
-                complete: Bits::new(objects.len()),
-                seen: vec![null; SEEN_SLOTS],
-                seen_blobs: vec![null; SEEN_SLOTS],
-                last: Last::default(),
-            },
+            state: State::new(objects.len(), slots, objects.hash().null()),
             lacks_empty_tree: false,
             since_tick: 0,
             ground,
@@ -188,7 +223,7 @@ impl<'a> Connectivity<'a> {
     /// # Errors
     /// [`ConnectivityError`]; then nothing more is proved than before.
     pub fn check(&mut self, tips: &[ObjectId], tick: Tick<'_>) -> Result<Vec<ObjectId>, ConnectivityError> {
-        self.state.last = Last::default();
+        self.state.last = Last::new(self.state.seen.len());
         let result = self.check_all(tips, tick);
         if result.is_err() {
             self.forget_last();
@@ -199,11 +234,12 @@ impl<'a> Connectivity<'a> {
     /// Nothing that the last check proved counts: what it stands on is not taken over.
     pub fn forget_last(&mut self) {
         let null = self.ground.objects.hash().null();
-        let last = std::mem::take(&mut self.state.last);
+        let slots = self.state.seen.len();
+        let last = std::mem::replace(&mut self.state.last, Last::new(slots));
         for position in last.complete {
             self.state.complete.unset(position);
         }
-        for slot in last.slots.range(0, SEEN_SLOTS as u32) {
+        for slot in last.slots.range(0, slots as u32) {
             self.state.seen[slot.0 as usize] = null;
         }
     }
@@ -362,7 +398,7 @@ impl<'a> Connectivity<'a> {
         let mut folders = Folders::new(parents);
         let mut stack: Vec<(Pos, Folder)> = Vec::new();
         let mut older: Vec<(Pos, ObjectId, Folder)> = Vec::new();
-        if !self.is_seen(&root) && !self.is_granted(&root) {
+        if !self.state.is_seen(&root) && !self.is_granted(&root) {
             let position = self.position(&root)?;
             self.meet_tree(
                 position,
@@ -442,10 +478,9 @@ impl<'a> Connectivity<'a> {
         self.since_tick += (object.data.len() / TREE_BYTES_PER_STEP) as u32;
         for entry in tree_entries(object.data, objects.hash().len_in_bytes()) {
             let entry = entry.map_err(|()| wrong_kind(objects.id(position), ObjectKind::Tree))?;
-            if entry.is_commit() || self.is_seen(entry.id) {
+            if entry.is_commit() || self.state.is_seen(entry.id) {
                 continue;
             }
-            let slot = slot(entry.id);
             if entry.is_tree() {
                 if self.is_granted(entry.id) {
                     continue;
@@ -456,19 +491,15 @@ impl<'a> Connectivity<'a> {
                 if self.state.complete.has(child) {
                     self.state.see(entry.id);
                 }
-            } else if self.state.seen_blobs[slot].as_slice() != entry.id.as_bytes() {
+            } else if !self.state.is_seen_blob(entry.id) {
                 let child = self.position(entry.id)?;
                 if self.pushed.contains(&child.0) && self.kind(child)? != ObjectKind::Blob {
                     return Err(wrong_kind(entry.id.to_owned(), ObjectKind::Blob));
                 }
-                self.state.seen_blobs[slot] = entry.id.to_owned();
+                self.state.see_blob(entry.id);
             }
         }
         Ok(())
-    }
-
-    fn is_seen(&self, id: &oid) -> bool {
-        self.state.seen[slot(id)].as_slice() == id.as_bytes()
     }
 
     fn position(&self, id: &oid) -> Result<Pos, ConnectivityError> {
@@ -521,11 +552,6 @@ fn parents_first(commits: Vec<NewCommit>) -> Vec<NewCommit> {
     }
     let mut commits: Vec<Option<NewCommit>> = commits.into_iter().map(Some).collect();
     order.into_iter().filter_map(|n| commits[n].take()).collect()
-}
-
-fn slot(id: &oid) -> usize {
-    let bytes = id.as_bytes();
-    usize::from(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
 fn wrong_kind(id: ObjectId, expected: ObjectKind) -> ConnectivityError {

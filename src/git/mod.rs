@@ -20,6 +20,7 @@ pub mod hooks;
 pub mod import;
 pub mod index_pack;
 pub mod likely_bases;
+pub mod links;
 pub mod ls_refs;
 pub mod maintenance;
 pub mod midx;

@@ -109,6 +109,50 @@ fn a_pack_that_lacks_objects_is_refused() {
     assert_eq!(place.refs(), ["refs/heads/x"]);
 }
 
+#[test]
+fn a_pack_whose_objects_are_not_what_others_say_is_refused() {
+    let place = Place::new();
+    place.commit("a", "a");
+    let blob = place.git(&["rev-parse", "main:a"]);
+    let commit = place.git(&["rev-parse", "main"]);
+    let id_bytes = |id: &str| -> Vec<u8> {
+        let digits = id.as_bytes().chunks(2);
+        let text = digits.map(|pair| std::str::from_utf8(pair).expect("digits"));
+        text.map(|pair| u8::from_str_radix(pair, 16).expect("digits")).collect()
+    };
+    let tree_of = |mode: &str, id: &str| {
+        let content = [mode.as_bytes(), b" x\0", &id_bytes(id)].concat();
+        let (ok, tree, errors) = crate::fetch_support::run_git(
+            &place.client,
+            &["hash-object", "-t", "tree", "-w", "--literally", "--stdin"],
+            &content,
+        );
+        assert!(ok, "{errors}");
+        String::from_utf8(tree).expect("an id").trim().to_owned()
+    };
+    let main_tree = place.git(&["rev-parse", "main^{tree}"]);
+    for (mode, named) in [
+        ("40000", &blob),
+        ("40000", &commit),
+        ("100644", &main_tree),
+        ("100644", &NULL.to_owned()),
+    ] {
+        let tree = tree_of(mode, named);
+        let tip = place.git(&["commit-tree", &tree, "-m", "x"]);
+        // Each pack holds everything that is named, as something else.
+        let sent: Vec<&String> = [&tip, &tree, &blob, &commit, &main_tree].into_iter().collect();
+
+        let answer = push_objects(&place, &sent, &tip);
+
+        assert!(answer.contains("ng refs/heads/x"), "{mode} {named}: {answer}");
+        assert!(place.object_files().is_empty());
+    }
+    // A commit of another repository need not be here.
+    let tree = tree_of("160000", "1234567890123456789012345678901234567890");
+    let tip = place.git(&["commit-tree", &tree, "-m", "x"]);
+    assert!(push_objects(&place, &[&tip, &tree], &tip).contains("ok refs/heads/x"));
+}
+
 /// Pushes a pack of just these objects, with `tip` as the new value of `refs/heads/x`.
 fn push_objects(place: &Place, objects: &[&String], tip: &str) -> String {
     let list: String = objects.iter().map(|id| format!("{id}\n")).collect();

@@ -63,7 +63,7 @@ pub(super) fn index_error(offset: u64, error: SpillError) -> IndexError {
     }
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
     pub(super) fn at(&self, entry: u32, error: SpillError) -> IndexError {
         index_error(self.shared.received.entries[entry as usize].offset, error)
     }
@@ -89,28 +89,28 @@ impl Worker<'_> {
         if entry.size > IN_MEMORY_BYTES {
             return self.make_large(base, self.inflated(child), child, kind, want, tick);
         }
-        let mut delta = std::mem::take(&mut self.delta);
-        self.small_entry(child, &mut delta)?;
-        let size = delta_sizes(&delta).map_err(|error| bad(error.into()))?.result;
+        let mut buffer = std::mem::take(&mut self.delta);
+        let delta = self.small_entry(child, &mut buffer)?;
+        let size = delta_sizes(delta).map_err(|error| bad(error.into()))?.result;
         self.check_result_size(kind, size)?;
         let made = if kind == ObjectKind::Blob && want == Want::Id && size > STREAMED_RESULT_BYTES {
             let mut hasher = object_hasher(shared.hash, kind, size);
-            each_delta_piece(small_base, &delta, |piece| hasher.update(piece)).map_err(|error| bad(error.into()))?;
+            each_delta_piece(small_base, delta, |piece| hasher.update(piece)).map_err(|error| bad(error.into()))?;
             Made {
                 id: hasher.try_finalize().map_err(|_| bad(BadEntry::Collision))?,
                 content: None,
             }
         } else if size <= IN_MEMORY_BYTES {
             let mut data = self.spare.pop().unwrap_or_default();
-            apply_delta(small_base, &delta, &mut data).map_err(|error| bad(error.into()))?;
+            apply_delta(small_base, delta, &mut data).map_err(|error| bad(error.into()))?;
             Made {
                 id: object_id(shared.hash, kind, &data).ok_or_else(|| bad(BadEntry::Collision))?,
                 content: Some(Content::Memory(data)),
             }
         } else {
-            self.make_large(base, &delta[..], child, kind, want, tick)?
+            self.make_large(base, delta, child, kind, want, tick)?
         };
-        self.delta = delta;
+        self.delta = buffer;
         Ok(made)
     }
 
@@ -163,18 +163,16 @@ impl Worker<'_> {
     pub(super) fn make_again(&mut self, base: &Content, entry: u32, tick: Tick<'_>) -> Result<Content, IndexError> {
         let size = self.shared.received.entries[entry as usize].size;
         if let (Content::Memory(base), true) = (base, size <= IN_MEMORY_BYTES) {
-            let mut delta = std::mem::take(&mut self.delta);
-            self.small_entry(entry, &mut delta)?;
-            let result = delta_sizes(&delta)
-                .map_err(|error| self.at(entry, error.into()))?
-                .result;
+            let mut buffer = std::mem::take(&mut self.delta);
+            let delta = self.small_entry(entry, &mut buffer)?;
+            let result = delta_sizes(delta).map_err(|error| self.at(entry, error.into()))?.result;
             if result <= IN_MEMORY_BYTES {
                 let mut data = self.spare.pop().unwrap_or_default();
-                apply_delta(base, &delta, &mut data).map_err(|error| self.at(entry, error.into()))?;
-                self.delta = delta;
+                apply_delta(base, delta, &mut data).map_err(|error| self.at(entry, error.into()))?;
+                self.delta = buffer;
                 return Ok(Content::Memory(data));
             }
-            self.delta = delta;
+            self.delta = buffer;
         }
         let failed = |error| self.at(entry, error);
         let delta = DeltaStream::open(self.inflated(entry)).map_err(failed)?;
@@ -209,7 +207,7 @@ impl Worker<'_> {
         let size = self.shared.received.entries[index as usize].size;
         if size <= IN_MEMORY_BYTES {
             let mut data = self.spare.pop().unwrap_or_default();
-            self.small_entry(index, &mut data)?;
+            self.copy_small_entry(index, &mut data)?;
             return Ok(Content::Memory(data));
         }
         self.shared.limits.check_delta_object(size)?;
@@ -225,22 +223,51 @@ impl Worker<'_> {
         ZlibDecoder::new(Section::new(&received.file, from, received.end_of(index as usize)))
     }
 
-    /// The inflated data of one entry of at most [`IN_MEMORY_BYTES`]: kept from the first pass, or read again.
-    fn small_entry(&mut self, index: u32, data: &mut Vec<u8>) -> Result<(), IndexError> {
+    /// The inflated data of one entry of at most [`IN_MEMORY_BYTES`]: kept from the first pass, or read again
+    /// into `buffer`.
+    fn small_entry<'d>(&mut self, index: u32, buffer: &'d mut Vec<u8>) -> Result<&'d [u8], IndexError>
+    where
+        'a: 'd,
+    {
         let received = self.shared.received;
         let entry = &received.entries[index as usize];
-        data.clear();
         if let Some(at) = entry.kept {
+            return Ok(received.kept.get(at, entry.size as usize));
+        }
+        self.read_again(index, buffer)?;
+        Ok(buffer)
+    }
+
+    /// The same, always in `data`.
+    fn copy_small_entry(&mut self, index: u32, data: &mut Vec<u8>) -> Result<(), IndexError> {
+        let received = self.shared.received;
+        let entry = &received.entries[index as usize];
+        if let Some(at) = entry.kept {
+            data.clear();
             data.extend_from_slice(received.kept.get(at, entry.size as usize));
             return Ok(());
         }
+        self.read_again(index, data)
+    }
+
+    /// Inflates one entry of at most [`IN_MEMORY_BYTES`] into `data`.
+    fn read_again(&mut self, index: u32, data: &mut Vec<u8>) -> Result<(), IndexError> {
+        let received = self.shared.received;
+        let entry = &received.entries[index as usize];
         let from = entry.offset + u64::from(entry.head_len);
         let to = received.end_of(index as usize);
-        data.resize(entry.size as usize, 0);
-        inflate_again(&received.file, from, to, &mut self.inflate, &mut self.raw, data)
-            .map_err(|what| what.into_error(entry.offset))
+        let size = entry.size as usize;
+        data.clear();
+        data.resize(size + INFLATE_SLACK_BYTES, 0);
+        inflate_again(&received.file, from, to, &mut self.inflate, &mut self.raw, data, size)
+            .map_err(|what| what.into_error(entry.offset))?;
+        data.truncate(size);
+        Ok(())
     }
 }
+
+/// Room beyond the end of an object: near the end of its output zlib takes a slow path.
+const INFLATE_SLACK_BYTES: usize = 512;
 
 /// Compressed bytes read at once in the second pass.
 const READ_AGAIN_BYTES: u64 = 256 << 10;
@@ -263,7 +290,7 @@ impl ReadAgain {
     }
 }
 
-/// Inflates what lies at `from..to` of the pack into exactly `data`.
+/// Inflates what lies at `from..to` of the pack, which must make `size` bytes, into the front of `data`.
 fn inflate_again(
     file: &File,
     mut from: u64,
@@ -271,6 +298,7 @@ fn inflate_again(
     inflate: &mut Decompress,
     raw: &mut Vec<u8>,
     data: &mut [u8],
+    size: usize,
 ) -> Result<(), ReadAgain> {
     inflate.reset();
     let mut made = 0usize;
@@ -289,11 +317,7 @@ fn inflate_again(
             rest = &rest[used..];
             made += written;
             if status == Status::StreamEnd {
-                return if made == data.len() {
-                    Ok(())
-                } else {
-                    Err(ReadAgain::Damaged)
-                };
+                return if made == size { Ok(()) } else { Err(ReadAgain::Damaged) };
             }
             if used == 0 && written == 0 {
                 return Err(ReadAgain::Damaged);

@@ -242,13 +242,23 @@ impl FirstPass<'_> {
             .checked_sub(distance)
             .filter(|&base| base < offset && base >= HEADER_BYTES as u64);
         let base = base.ok_or_else(|| bad(BadEntry::BaseOutOfBounds))?;
-        match self.entries.binary_search_by_key(&base, |entry| entry.offset) {
-            Ok(index) => Ok(index as u32),
+        // Most bases are near: the steps back double until one is passed.
+        let entries = &self.entries;
+        let (mut end, mut step) = (entries.len(), 1);
+        let start = loop {
+            let start = end.saturating_sub(step);
+            if start == 0 || entries[start].offset <= base {
+                break start;
+            }
+            (end, step) = (start, step * 2);
+        };
+        match entries[start..end].binary_search_by_key(&base, |entry| entry.offset) {
+            Ok(index) => Ok((start + index) as u32),
             Err(_) => Err(bad(BadEntry::BaseNotAnEntry)),
         }
     }
 
-    /// Inflates the data of one entry, at most one byte more than its head states.
+    /// Inflates the data of one entry; of one with more than its head states no more than fits the buffer.
     fn body<V: Visitor>(
         &mut self,
         offset: u64,
@@ -276,7 +286,9 @@ impl FirstPass<'_> {
             if in_chunk == self.chunk.len() || (total > 0 && size >= INFLATE_BUFFER_BYTES as u64) {
                 in_chunk = 0;
             }
-            let room = (self.chunk.len() - in_chunk).min(usize::try_from(size - total + 1).unwrap_or(usize::MAX));
+            // All the room there is, though no more than the size is wanted: near the end of its output
+            // zlib takes a slow path.
+            let room = self.chunk.len() - in_chunk;
             let input = self.stream.fill(1)?;
             let (in_before, out_before) = (self.inflate.total_in(), self.inflate.total_out());
             let status = self

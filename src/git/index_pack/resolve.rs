@@ -60,13 +60,15 @@ pub(super) fn resolve<V: Visitor>(
     tick()?;
     received.ref_deltas.sort_unstable();
     tick()?;
+    let ofs_starts = ofs_starts(received, tick)?;
     let shared = Shared {
         received,
+        roots: roots(received, &ofs_starts, tick)?,
+        ofs_starts,
         folder,
         hash,
         limits,
         claimed: received.ref_deltas.iter().map(|_| AtomicBool::new(false)).collect(),
-        roots: roots(received, tick)?,
         next_root: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         failure: Mutex::new(None),
@@ -92,14 +94,14 @@ pub(super) fn resolve<V: Visitor>(
 }
 
 /// Whole objects that deltas build on, in the order of the pack.
-fn roots(received: &Received, tick: Tick<'_>) -> Result<Vec<u32>, Stopped> {
+fn roots(received: &Received, ofs_starts: &[u32], tick: Tick<'_>) -> Result<Vec<u32>, Stopped> {
     let mut roots = Vec::new();
     for (index, entry) in received.entries.iter().enumerate() {
         if index % LOOKS_PER_TICK == 0 {
             tick()?;
         }
         let has_children =
-            || !ofs_children(received, index as u32).is_empty() || !ref_children(received, &entry.id).is_empty();
+            || !ofs_children(ofs_starts, index as u32).is_empty() || !ref_children(received, &entry.id).is_empty();
         if !entry.is_delta && has_children() {
             roots.push(index as u32);
         }
@@ -107,11 +109,30 @@ fn roots(received: &Received, tick: Tick<'_>) -> Result<Vec<u32>, Stopped> {
     Ok(roots)
 }
 
+/// Where the deltas on each entry begin in `ofs_deltas`, which are sorted; then where they end.
+fn ofs_starts(received: &Received, tick: Tick<'_>) -> Result<Vec<u32>, Stopped> {
+    let mut starts = vec![0; received.entries.len() + 1];
+    for deltas in received.ofs_deltas.chunks(LOOKS_PER_TICK) {
+        tick()?;
+        for (base, _) in deltas {
+            starts[*base as usize + 1] += 1;
+        }
+    }
+    let mut before = 0;
+    for starts in starts.chunks_mut(LOOKS_PER_TICK) {
+        tick()?;
+        for start in starts {
+            before += *start;
+            *start = before;
+        }
+    }
+    Ok(starts)
+}
+
 /// Deltas on the entry `base`, as a range of `ofs_deltas`.
-fn ofs_children(received: &Received, base: u32) -> Range<usize> {
-    let deltas = &received.ofs_deltas;
-    let start = deltas.partition_point(|&(of, _)| of < base);
-    start..start + deltas[start..].partition_point(|&(of, _)| of == base)
+fn ofs_children(ofs_starts: &[u32], base: u32) -> Range<usize> {
+    let base = base as usize;
+    ofs_starts[base] as usize..ofs_starts[base + 1] as usize
 }
 
 /// Deltas on the object `base`, as a range of `ref_deltas`.
@@ -131,6 +152,8 @@ pub(super) struct Shared<'a> {
     /// For each of `ref_deltas` whether someone works on it.
     claimed: Vec<AtomicBool>,
     roots: Vec<u32>,
+    /// See [`ofs_starts`].
+    ofs_starts: Vec<u32>,
     next_root: AtomicUsize,
     stop: AtomicBool,
     /// What went wrong first.
@@ -402,7 +425,7 @@ impl<'a> Worker<'a> {
         let received = self.shared.received;
         let (ofs, refs) = match root {
             Root::Entry(index) => (
-                ofs_children(received, index),
+                ofs_children(&self.shared.ofs_starts, index),
                 self.shared.claim(&received.entries[index as usize].id),
             ),
             Root::External(id) => (0..0, self.shared.claim(&id)),
@@ -469,7 +492,7 @@ impl<'a> Worker<'a> {
             });
         }
         self.hold_top(tick)?;
-        let ofs = ofs_children(received, child);
+        let ofs = ofs_children(&shared.ofs_starts, child);
         let want = if ofs.is_empty() { Want::Id } else { Want::Both };
         let base = self.stack.last_mut().and_then(|top| top.data.take());
         let base = base.unwrap_or(Content::Memory(Vec::new()));

@@ -24,7 +24,7 @@ pub use large::ReadError;
 pub(in crate::git) use pack::FileStamp;
 pub use pack::Pack;
 pub use reader::Reader;
-pub(in crate::git) use reader::parse_tag_target;
+pub(in crate::git) use reader::{parse_commit, parse_tag_target};
 
 /// Packs with fewer objects than this are looked up in one shared table when there are several.
 const SMALL_PACK_OBJECTS: u32 = 1 << 16;
@@ -380,6 +380,12 @@ impl ObjectStore {
     /// Its packs, in the order of positions.
     pub fn packs(&self) -> &[Arc<Pack>] {
         &self.packs
+    }
+
+    /// Whether a pack in `folder` or below holds an object.
+    pub(in crate::git) fn is_in_pack_of(&self, folder: &Path, id: &oid) -> bool {
+        let mut packs = self.packs.iter().filter(|pack| pack.path.starts_with(folder));
+        packs.any(|pack| pack.order_of_id(id).is_some())
     }
 
     /// Number of loose objects.

@@ -13,7 +13,8 @@ use super::serve::{Command, Session};
 use crate::git::connectivity::{Connectivity, ConnectivityError, Ground};
 use crate::git::fault;
 use crate::git::fsck::{Checker, FoundBlob, Rules};
-use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, disk_hint, index_pack};
+use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, Visitor, disk_hint, index_pack};
+use crate::git::links::Links;
 use crate::git::maintenance::{GuardError, PushGuard};
 use crate::git::object_store::{ObjectKind, ObjectStore, StoreError};
 use crate::git::quarantine::Quarantine;
@@ -46,6 +47,37 @@ pub(super) struct Pushed {
     pub objects: Arc<ObjectStore>,
     /// What they may rely on stays where it is until refs have moved.
     pub guard: PushGuard,
+    /// Whether what the pack's objects name is all in it.
+    is_self_contained: bool,
+}
+
+/// Sees the objects of the pack while they are in memory.
+struct Inspection {
+    checker: Option<Checker>,
+    links: Links,
+}
+
+impl Visitor for Inspection {
+    fn visit(&mut self, id: &ObjectId, kind: ObjectKind, data: &[u8]) {
+        if let Some(checker) = &mut self.checker {
+            checker.visit(id, kind, data);
+        }
+        self.links.visit(id, kind, data);
+    }
+
+    fn split(&self) -> Self {
+        Self {
+            checker: self.checker.as_ref().map(Visitor::split),
+            links: self.links.split(),
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        if let (Some(checker), Some(other)) = (&mut self.checker, other.checker) {
+            checker.join(other);
+        }
+        self.links.join(other.links);
+    }
 }
 
 /// Why the pack of a push was not taken in.
@@ -106,22 +138,30 @@ impl Session<'_> {
     pub(super) fn unpack(&self, input: &mut dyn Read) -> Result<Pushed, UnpackError> {
         let objects_dir = self.repository.objects_dir();
         let quarantine = Quarantine::new(&objects_dir).map_err(UnpackError::Disk)?;
-        let mut checker = self.checker();
-        let pack = self.take_in(input, &quarantine, checker.as_mut())?;
+        let mut inspection = Inspection {
+            checker: self.checker(),
+            links: Links::new(self.snapshot.hash(), self.options.limits.delta_cache_bytes / 2),
+        };
+        let pack = self.take_in(input, &quarantine, &mut inspection)?;
         // Before a look at what is here; until then the push relies on nothing.
         let guard = PushGuard::take(self.repository.path(), &mut || self.tick())?;
         let objects = match &pack {
             None => self.reload()?,
             Some(_) => self.open_with(&quarantine).map_err(UnpackError::Store)?,
         };
-        if let Some(checker) = &mut checker {
+        if let Some(checker) = &mut inspection.checker {
             self.finish_checks(checker, &objects)?;
         }
+        let is_self_contained = match &pack {
+            Some(pack) => inspection.links.stay_within(pack, &objects, &mut || self.tick())?,
+            None => false,
+        };
         Ok(Pushed {
             quarantine,
             pack,
             objects,
             guard,
+            is_self_contained,
         })
     }
 
@@ -138,7 +178,7 @@ impl Session<'_> {
         &self,
         input: &mut dyn Read,
         quarantine: &Quarantine,
-        checker: Option<&mut Checker>,
+        inspection: &mut Inspection,
     ) -> Result<Option<IndexedPack>, UnpackError> {
         let is_at_end = Cell::new(false);
         let mut input = Watched {
@@ -167,10 +207,15 @@ impl Session<'_> {
         );
         let mut find_base = |id: &ObjectId| bases.find(id);
         let (folder, hash) = (quarantine.pack_folder(), self.snapshot.hash());
-        let taken = match checker {
-            Some(checker) => index_pack(&mut input, &folder, hash, &limits, &mut find_base, checker, &mut tick),
-            None => index_pack(&mut input, &folder, hash, &limits, &mut find_base, &mut (), &mut tick),
-        };
+        let taken = index_pack(
+            &mut input,
+            &folder,
+            hash,
+            &limits,
+            &mut find_base,
+            inspection,
+            &mut tick,
+        );
         if taken.is_err() && !is_at_end.get() {
             drain(&mut input, &mut tick)?;
         }
@@ -274,6 +319,17 @@ impl Session<'_> {
         pushed: &Pushed,
     ) -> Result<Vec<ObjectId>, Stopped> {
         let snapshot = &self.snapshot;
+        let is_open = |command: &Command| !command.is_refused() && !command.update.is_delete();
+        let all: Vec<ObjectId> = commands
+            .iter()
+            .filter(|command| is_open(command))
+            .map(|command| command.update.new)
+            .collect();
+        if let Some(pack) = pushed.pack.as_ref().filter(|_| pushed.is_self_contained)
+            && all.iter().all(|tip| pushed.objects.is_in_pack_of(&pack.folder, tip))
+        {
+            return Ok(Vec::new());
+        }
         let mut tips: HashSet<ObjectId> = alternate_tips(&snapshot.objects).into_iter().collect();
         for known in snapshot.refs.all() {
             tips.insert(known.target);
@@ -292,12 +348,6 @@ impl Session<'_> {
         };
         let mut connectivity = Connectivity::new(&ground);
         let mut tick = || self.tick();
-        let is_open = |command: &Command| !command.is_refused() && !command.update.is_delete();
-        let all: Vec<ObjectId> = commands
-            .iter()
-            .filter(|command| is_open(command))
-            .map(|command| command.update.new)
-            .collect();
         match connectivity.check(&all, &mut tick) {
             Ok(boundary) if boundary.is_empty() => {
                 if connectivity.lacks_empty_tree() {
