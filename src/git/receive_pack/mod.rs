@@ -32,6 +32,7 @@ use super::object_store::{ObjectKind, ObjectStore, StoreError};
 use super::quarantine;
 pub use super::ref_transaction::RefUpdate;
 use super::ref_transaction::{self, RefStore, ReflogIdentity};
+use super::repo_config::RepoConfig;
 use super::snapshot::{OpenError, Repository, Snapshot};
 use super::upload_pack::Protocol;
 use super::work::{Stopped, Work};
@@ -225,19 +226,20 @@ pub fn settle(repository: &Repository, updates: &[RefUpdate], atomic: bool) -> V
         email: "auxin@localhost".into(),
         at_secs: now_secs(),
     };
-    with_ref_store(repository.path(), &snapshot, &identity, |store| {
+    with_ref_store(repository, &snapshot.config, &snapshot.objects, &identity, |store| {
         ref_transaction::settle(store, updates, atomic)
     })
 }
 
-/// Runs with the means to change refs.
+/// Runs with the means to change refs. `objects` holds all that they are to name.
 fn with_ref_store<R>(
-    git_dir: &Path,
-    snapshot: &Snapshot,
+    repository: &Repository,
+    config: &RepoConfig,
+    objects: &ObjectStore,
     identity: &ReflogIdentity,
     run: impl FnOnce(&RefStore<'_>) -> R,
 ) -> R {
-    let reader = RefCell::new(snapshot.objects.reader(PEEL_CACHE_BYTES));
+    let reader = RefCell::new(objects.reader(PEEL_CACHE_BYTES));
     let peel = |id: &ObjectId| {
         let mut reader = reader.borrow_mut();
         match reader.header(id) {
@@ -246,8 +248,8 @@ fn with_ref_store<R>(
         }
     };
     run(&RefStore {
-        git_dir,
-        reflogs: snapshot.config.log_ref_updates,
+        git_dir: repository.path(),
+        reflogs: config.log_ref_updates,
         identity,
         peel: &peel,
     })

@@ -29,7 +29,9 @@ use crate::git::index_pack::{IndexError, object_id};
 use crate::git::object_store::{ObjectKind, ObjectStore};
 use crate::git::pkt_line::PktReader;
 use crate::git::quarantine::{KeptPacks, Quarantine};
-use crate::git::ref_transaction::{Observer, RefError, ReflogIdentity, above, add_shallow, collision, compare};
+use crate::git::ref_transaction::{
+    Observer, RefError, RefStore, ReflogIdentity, above, add_shallow, collision, compare,
+};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::walk::WalkError;
 use crate::git::work::Stopped;
@@ -346,7 +348,9 @@ impl Session<'_> {
         if missing.is_empty() {
             return;
         }
-        let values = self.with_refs(|store| store.values(missing.iter().map(|command| &command.update)));
+        let values = self.with_refs(objects, |store| {
+            store.values(missing.iter().map(|command| &command.update))
+        });
         for (command, value) in missing.into_iter().zip(values) {
             match value {
                 Some(value) if value.is_null() => {
@@ -372,7 +376,10 @@ impl Session<'_> {
     pub(super) fn check_old_values(&self, commands: &mut [Command]) {
         let is_atomic = self.commands.capabilities.atomic;
         let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_own()).collect();
-        let values = self.with_refs(|store| store.values(open.iter().map(|command| &command.update)));
+        let objects = &self.snapshot.objects;
+        let values = self.with_refs(objects, |store| {
+            store.values(open.iter().map(|command| &command.update))
+        });
         let names: BTreeSet<BString> = open.iter().map(|command| command.update.name.clone()).collect();
         // Outside an atomic push deletions come first and make room.
         let goes = |command: &&Command| !is_atomic && command.update.is_delete();
@@ -572,7 +579,7 @@ impl Session<'_> {
         match quarantine.map(|quarantine| self.migrate(quarantine)).transpose() {
             Ok(kept) => {
                 self.run_proc_receive(commands, gate, objects, boundary);
-                self.change_refs(commands, gate, boundary, kept);
+                self.change_refs(commands, gate, objects, boundary, kept);
                 self.run_post_hooks(commands);
             }
             Err(error) => {
@@ -590,6 +597,7 @@ impl Session<'_> {
         &self,
         commands: &mut [Command],
         gate: &mut dyn PushGate,
+        objects: &ObjectStore,
         boundary: &[ObjectId],
         kept: Option<KeptPacks>,
     ) {
@@ -611,7 +619,7 @@ impl Session<'_> {
         let results = match shallow {
             Ok(()) => {
                 let mut observer = TransactionHook { session: self };
-                self.with_refs(|store| store.apply(&updates, is_atomic, &mut observer))
+                self.with_refs(objects, |store| store.apply(&updates, is_atomic, &mut observer))
                     .into_iter()
                     .map(|result| result.map_err(|error| (error.reason(), Some(error.to_string()))))
                     .collect()
@@ -706,16 +714,15 @@ impl Session<'_> {
         Ok(self.hooks.run(call, &mut output, tick)?.is_agreed())
     }
 
-    pub(super) fn with_refs<R>(&self, run: impl FnOnce(&crate::git::ref_transaction::RefStore<'_>) -> R) -> R {
+    /// Runs with the means to read and change refs. `objects` holds all that they are to name.
+    pub(super) fn with_refs<R>(&self, objects: &ObjectStore, run: impl FnOnce(&RefStore<'_>) -> R) -> R {
         let pusher = &self.options.pusher;
         let identity = ReflogIdentity {
             name: pusher.name.clone(),
             email: pusher.email(),
             at_secs: now_secs(),
         };
-        // Tags that came with this push are in a newer snapshot.
-        let snapshot = self.repository.snapshot().unwrap_or_else(|_| self.snapshot.clone());
-        with_ref_store(self.repository.path(), &snapshot, &identity, run)
+        with_ref_store(self.repository, &self.snapshot.config, objects, &identity, run)
     }
 
     /// Shows one line to the person who pushes.

@@ -171,7 +171,7 @@ impl Session<'_> {
         if changes.is_empty() {
             return;
         }
-        let values = self.with_refs(|store| store.values(changes.iter()));
+        let values = self.with_refs(&self.snapshot.objects, |store| store.values(changes.iter()));
         if let Err(GateError(sentence)) = gate.begin(&changes, false) {
             return self.say(&format!(
                 "warning: what the hook {HOOK} did is not recorded: {sentence}"

@@ -78,11 +78,11 @@ pub(super) fn run(pushed: &Pushed<'_>) -> Vec<String> {
 /// each counts as one, whatever the others have moved by now, and the first to get here decides.
 fn name_first_branch(pushed: &Pushed<'_>) -> Result<Vec<String>, Failure> {
     let is_unborn = |head: &Head| matches!(head, Head::Symbolic { target: None, .. });
-    if !is_unborn(pushed.repository.reload()?.refs.head()) {
+    if !is_unborn(pushed.repository.snapshot()?.refs.head()) {
         return Ok(Vec::new());
     }
     let _one_by_one = DECIDING.lock().unwrap_or_else(PoisonError::into_inner);
-    let snapshot = pushed.repository.reload()?;
+    let snapshot = pushed.repository.snapshot()?;
     let Head::Symbolic { branch, target: None } = snapshot.refs.head() else {
         return Ok(Vec::new());
     };
