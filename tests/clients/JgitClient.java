@@ -32,12 +32,18 @@ public final class JgitClient {
                         .setRefSpecs(new RefSpec("+refs/heads/*:refs/remotes/origin/*")).call();
                 return;
             }
-            boolean delete = action.equals("delete");
-            RefSpec spec = new RefSpec(delete ? ":" + args[3] : args[3] + ":" + args[4]);
-            boolean force = delete || args[5].length() > 0;
+            List<RefSpec> specs = new ArrayList<>();
+            if (action.equals("mirror")) {
+                specs.add(new RefSpec("+refs/heads/*:refs/heads/*"));
+                specs.add(new RefSpec("+refs/tags/*:refs/tags/*"));
+            } else if (action.equals("delete")) {
+                specs.add(new RefSpec("+:" + args[3]));
+            } else {
+                specs.add(new RefSpec(args[3] + ":" + args[4]).setForceUpdate(args[5].length() > 0));
+            }
             List<String> refused = new ArrayList<>();
             for (PushResult result : git.push().setRemote(url).setCredentialsProvider(who)
-                    .setRefSpecs(spec.setForceUpdate(force)).call()) {
+                    .setRefSpecs(specs).call()) {
                 System.err.print(result.getMessages());
                 for (RemoteRefUpdate update : result.getRemoteUpdates()) {
                     RemoteRefUpdate.Status status = update.getStatus();

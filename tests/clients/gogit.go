@@ -46,14 +46,18 @@ func act(action, address, folder string, rest []string) error {
 	if action == "fetch" {
 		return repository.Fetch(&git.FetchOptions{Auth: auth})
 	}
-	spec := ""
-	if action == "push" {
+	specs := []config.RefSpec{}
+	switch action {
+	case "mirror":
+		specs = append(specs, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+	case "delete":
+		specs = append(specs, config.RefSpec(":"+rest[0]))
+	default:
+		spec := rest[0] + ":" + rest[1]
 		if rest[2] != "" {
-			spec = "+"
+			spec = "+" + spec
 		}
-		spec += rest[0] + ":" + rest[1]
-	} else {
-		spec = ":" + rest[0]
+		specs = append(specs, config.RefSpec(spec))
 	}
-	return repository.Push(&git.PushOptions{Auth: auth, Progress: os.Stderr, RefSpecs: []config.RefSpec{config.RefSpec(spec)}})
+	return repository.Push(&git.PushOptions{Auth: auth, Progress: os.Stderr, RefSpecs: specs})
 }

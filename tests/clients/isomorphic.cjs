@@ -3,6 +3,14 @@ const fs = require("fs");
 const git = require("isomorphic-git");
 const http = require("isomorphic-git/http/node");
 
+async function push(options) {
+  const result = await git.push(options);
+  for (const [name, status] of Object.entries(result.refs || {})) {
+    if (!status.ok) throw new Error(`${name}: ${status.error}`);
+  }
+  if (!result.ok) throw new Error(String(result.error));
+}
+
 async function main() {
   const [action, address, dir, ...rest] = process.argv.slice(2);
   const url = new URL(address);
@@ -27,20 +35,23 @@ async function main() {
     await git.clone({ ...common, depth, singleBranch: false });
   } else if (action === "fetch") {
     await git.fetch({ ...common, tags: true });
-  } else {
-    // To delete, it still wants the name of some local branch.
-    const [source, target, force] = action === "push" ? rest : ["refs/heads/main", rest[0], ""];
-    const result = await git.push({
-      ...common,
-      ref: source,
-      remoteRef: target,
-      force: Boolean(force),
-      delete: action === "delete",
-    });
-    for (const [name, status] of Object.entries(result.refs || {})) {
-      if (!status.ok) throw new Error(`${name}: ${status.error}`);
+  } else if (action === "unshallow") {
+    // It has no word for "everything"; this depth is git's.
+    await git.fetch({ ...common, depth: 2147483647 });
+  } else if (action === "mirror") {
+    // It pushes one ref at a time.
+    const branches = (await git.listBranches({ fs, dir })).map((name) => `refs/heads/${name}`);
+    const tags = (await git.listTags({ fs, dir })).map((name) => `refs/tags/${name}`);
+    for (const name of [...branches, ...tags]) {
+      asked = 0;
+      await push({ ...common, ref: name, remoteRef: name, force: true });
     }
-    if (!result.ok) throw new Error(String(result.error));
+  } else if (action === "push") {
+    const [source, target, force] = rest;
+    await push({ ...common, ref: source, remoteRef: target, force: Boolean(force) });
+  } else if (action === "delete") {
+    // It still wants the name of some local branch.
+    await push({ ...common, ref: "refs/heads/main", remoteRef: rest[0], delete: true });
   }
 }
 

@@ -7,6 +7,9 @@ import sys
 sys.path = [entry for entry in sys.path if os.path.abspath(entry or ".") != os.path.dirname(os.path.abspath(__file__))]
 import pygit2  # noqa: E402
 
+# GIT_FETCH_DEPTH_UNSHALLOW of libgit2.
+UNSHALLOW = 2147483647
+
 
 class Callbacks(pygit2.RemoteCallbacks):
     def __init__(self):
@@ -27,9 +30,15 @@ def main():
     if action == "clone":
         pygit2.clone_repository(url, folder, callbacks=callbacks, depth=int(rest[0]))
         return
-    remote = pygit2.Repository(folder).remotes["origin"]
+    repository = pygit2.Repository(folder)
+    remote = repository.remotes["origin"]
     if action == "fetch":
         remote.fetch(callbacks=callbacks)
+    elif action == "unshallow":
+        remote.fetch(callbacks=callbacks, depth=UNSHALLOW)
+    elif action == "mirror":
+        names = [name for name in repository.references if name.startswith(("refs/heads/", "refs/tags/"))]
+        remote.push([f"+{name}:{name}" for name in names], callbacks=callbacks)
     elif action == "push":
         source, target, force = rest
         sign = "+" if force else ""

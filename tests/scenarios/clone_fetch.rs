@@ -41,6 +41,11 @@ fn for_every_client(person: &Person, mut work: impl FnMut(&Person, &str)) {
     }
 }
 
+/// The same person at one computer for each stock git.
+fn computers(person: &Person) -> Vec<Person> {
+    GitProgram::all().iter().map(|git| person.with_git(git)).collect()
+}
+
 fn config(version: &str) -> String {
     format!("protocol.version={version}")
 }
@@ -149,28 +154,41 @@ fn pushes_work_with_every_stock_git_and_version_new_forced_deleted() {
 #[test]
 fn a_mirror_pushed_twice_is_the_same_repository_and_the_second_push_says_so() {
     let (server, anna, bare) = server_with_a_song();
-    let copy = anna.clone_repo("anna/song", "copy", &["--mirror"]);
-    let second = server.repo("anna/second");
+    let mut mirrors = Vec::new();
+    for (number, anna) in computers(&anna).iter().enumerate() {
+        let copy = anna.clone_repo("anna/song", "copy", &["--mirror"]);
+        let address = format!("anna/second-{number}");
+        let second = server.repo(&address);
 
-    copy.push("anna/second", &["--mirror"]).assert_ok();
-    assert_eq!(repositories::refs(&second), repositories::refs(&bare));
-    copy.push("anna/second", &["--mirror"])
-        .assert_ok()
-        .assert_said("Everything up-to-date");
+        copy.push(&address, &["--mirror"]).assert_ok();
+        assert_eq!(repositories::refs(&second), repositories::refs(&bare));
+        copy.push(&address, &["--mirror"])
+            .assert_ok()
+            .assert_said("Everything up-to-date");
+        mirrors.push((copy, address, second));
+    }
 
     repositories::on_disk(&bare, &["update-ref", "-d", "refs/heads/solo"]).assert_ok();
     repositories::on_disk(&bare, &["update-ref", "refs/heads/other", "main~1"]).assert_ok();
-    copy.git(&["remote", "update", "--prune"]).assert_ok();
-    copy.push("anna/second", &["--mirror"]).assert_ok();
-    assert_eq!(repositories::refs(&second), repositories::refs(&bare));
-    repositories::assert_sound(&second);
+    for (copy, address, second) in mirrors {
+        copy.git(&["remote", "update", "--prune"]).assert_ok();
+        copy.push(&address, &["--mirror"]).assert_ok();
+        assert_eq!(repositories::refs(&second), repositories::refs(&bare));
+        repositories::assert_sound(&second);
+    }
 }
 
 #[test]
-fn tags_come_along_with_the_commits_they_name() {
+fn tags_come_along_with_the_commits_they_name_and_are_pushed() {
     let (_server, anna, bare) = server_with_a_song();
-    let copy = anna.clone_repo("anna/song", "copy", &["--no-tags", "--single-branch"]);
-    copy.git(&["config", "--unset", "remote.origin.tagOpt"]).assert_ok();
+    let copies: Vec<WorkTree> = computers(&anna)
+        .iter()
+        .map(|anna| {
+            let copy = anna.clone_repo("anna/song", "copy", &["--no-tags", "--single-branch"]);
+            copy.git(&["config", "--unset", "remote.origin.tagOpt"]).assert_ok();
+            copy
+        })
+        .collect();
     repositories::on_disk(&bare, &["tag", "-a", "-m", "Mix 2", "mix-2", "refs/heads/main"]).assert_ok();
     let mut import = Import::default();
     import.text(
@@ -180,23 +198,33 @@ fn tags_come_along_with_the_commits_they_name() {
     );
     import.write_to(&bare);
 
-    copy.git(&["fetch", "origin"]).assert_ok();
+    for (number, copy) in copies.iter().enumerate() {
+        copy.git(&["fetch", "origin"]).assert_ok();
+        for tag in ["mix-2", "mix-3"] {
+            assert_eq!(copy.id(tag), repositories::id(&bare, tag));
+        }
 
-    for tag in ["mix-2", "mix-3"] {
-        assert_eq!(copy.id(tag), repositories::id(&bare, tag));
+        // And back: one of each kind.
+        let (light, full) = (format!("light-{number}"), format!("full-{number}"));
+        copy.git(&["tag", &light]).assert_ok();
+        copy.git(&["tag", "-a", "-m", "Mix", &full]).assert_ok();
+        copy.push("anna/song", &["--tags"]).assert_ok();
+        for tag in [&light, &full] {
+            assert_eq!(repositories::id(&bare, &format!("refs/tags/{tag}")), copy.id(tag));
+        }
+        assert_eq!(repositories::ask(&bare, &["cat-file", "-t", &full]), "tag");
     }
 }
 
 #[test]
 fn a_fetch_that_names_400_refs_comes_compressed_and_is_understood() {
     let (_server, anna, bare) = server_with_a_song();
-    let copies: Vec<WorkTree> = ["0", "2"]
-        .map(|version| {
-            let copy = anna.clone_repo("anna/song", &format!("copy{version}"), &[]);
-            copy.git(&["config", "protocol.version", version]).assert_ok();
-            copy
-        })
-        .into();
+    let mut copies = Vec::new();
+    for_every_client(&anna, |anna, version| {
+        let copy = anna.clone_repo("anna/song", "copy", &[]);
+        copy.git(&["config", "protocol.version", version]).assert_ok();
+        copies.push(copy);
+    });
     let mut import = Import::default();
     for number in 0..400 {
         let text = number.to_string();
@@ -205,7 +233,11 @@ fn a_fetch_that_names_400_refs_comes_compressed_and_is_understood() {
     import.write_to(&bare);
 
     for copy in copies {
-        copy.git(&["fetch", "--quiet", "origin"]).assert_ok();
+        let mut fetch = copy.person.command_in(&copy.folder, &["fetch", "--quiet", "origin"]);
+        fetch.env("GIT_TRACE_CURL", "1").env("GIT_TRACE_CURL_NO_DATA", "1");
+        crate::support::run(&mut fetch)
+            .assert_ok()
+            .assert_said("Content-Encoding: gzip");
         let count = copy.ask(&["for-each-ref", "--format=x", "refs/remotes/origin/take-*"]);
         assert_eq!(count.lines().count(), 400);
         copy.assert_sound();
@@ -250,46 +282,52 @@ fn gzip_is_inflated_on_both_routes_under_both_of_its_names_and_in_chunks() {
 #[test]
 fn bodies_of_three_megabytes_and_more_go_both_ways() {
     let (server, anna, _bare) = server_with_a_song();
-    let big = anna.new_project("big");
-    for (number, size) in [3 * MIB, 5 * MIB].into_iter().enumerate() {
-        big.write("mix.wav", noise(number as u64, size)).commit("Mix");
-        big.push("anna/big", &["main"]).assert_ok();
-    }
-    // In one piece with its length, as isomorphic-git and go-git do.
-    big.write("mix.wav", noise(9, 3 * MIB)).commit("Mix");
-    let buffer = ["-c", "http.postBuffer=100000000", "push"];
-    let url = anna.url("anna/big");
-    big.git(&[&buffer[..], &[&url, "main"]].concat()).assert_ok();
+    for (number, anna) in computers(&anna).iter().enumerate() {
+        let address = format!("anna/big-{number}");
+        let big = anna.new_project("big");
+        for (seed, size) in [(1, 3 * MIB), (2, 5 * MIB)] {
+            big.write("mix.wav", noise(seed, size)).commit("Mix");
+            big.push(&address, &["main"]).assert_ok();
+        }
+        // In one piece with its length, as isomorphic-git and go-git do.
+        big.write("mix.wav", noise(9, 3 * MIB)).commit("Mix");
+        let buffer = ["-c", "http.postBuffer=100000000", "push"];
+        let url = anna.url(&address);
+        big.git(&[&buffer[..], &[&url, "main"]].concat()).assert_ok();
 
-    let copy = anna.clone_repo("anna/big", "copy", &[]);
-    assert_eq!(copy.id("HEAD"), big.id("HEAD"));
-    copy.assert_sound();
-    repositories::assert_sound(&server.folder_of("anna/big"));
+        let copy = anna.clone_repo(&address, "copy", &[]);
+        assert_eq!(copy.id("HEAD"), big.id("HEAD"));
+        copy.assert_sound();
+        repositories::assert_sound(&server.folder_of(&address));
+    }
 }
 
 #[test]
 fn a_thousand_refs_are_pushed_and_deleted_at_once() {
     let (server, anna, _bare) = server_with_a_song();
-    let many = anna.new_project("many");
-    many.write("Song.txt", "la").commit("First take");
-    let tip = many.id("HEAD");
-    let updates: String = (0..1000)
-        .map(|number| format!("create refs/heads/take/{number} {tip}\n"))
-        .collect();
-    many.git_with_input(&["update-ref", "--stdin"], updates.as_bytes())
-        .assert_ok();
+    for (number, anna) in computers(&anna).iter().enumerate() {
+        let address = format!("anna/many-{number}");
+        let many = anna.new_project("many");
+        many.write("Song.txt", "la").commit("First take");
+        let tip = many.id("HEAD");
+        let updates: String = (0..1000)
+            .map(|number| format!("create refs/heads/take/{number} {tip}\n"))
+            .collect();
+        many.git_with_input(&["update-ref", "--stdin"], updates.as_bytes())
+            .assert_ok();
 
-    many.push("anna/many", &["--all"]).assert_ok();
-    let bare = server.folder_of("anna/many");
-    assert_eq!(repositories::refs(&bare).len(), 1001);
+        many.push(&address, &["--all"]).assert_ok();
+        let bare = server.folder_of(&address);
+        assert_eq!(repositories::refs(&bare).len(), 1001);
 
-    many.push("anna/many", &["--prune", "refs/heads/main:refs/heads/main"])
-        .assert_ok();
-    let names: Vec<String> = (0..1000).map(|n| format!(":refs/heads/take/{n}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    many.push("anna/many", &names).assert_ok();
-    assert_eq!(repositories::refs(&bare).len(), 1);
-    repositories::assert_sound(&bare);
+        many.push(&address, &["--prune", "refs/heads/main:refs/heads/main"])
+            .assert_ok();
+        let names: Vec<String> = (0..1000).map(|n| format!(":refs/heads/take/{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        many.push(&address, &names).assert_ok();
+        assert_eq!(repositories::refs(&bare).len(), 1);
+        repositories::assert_sound(&bare);
+    }
 }
 
 #[test]

@@ -68,6 +68,16 @@ impl Peer {
         repositories::id(&self.bare, name)
     }
 
+    /// The address for someone who may read the repository but not push to it.
+    fn url_of_a_reader(&self) -> Option<String> {
+        let Server::Auxin(server) = &self.server else {
+            return None; // git's own program knows no people
+        };
+        let ben = server.user("ben");
+        server.auxin(&["member", "add", "anna/song", "ben", "read"]).assert_ok();
+        Some(ben.url_with_password("anna/song"))
+    }
+
     fn clone(&self) -> PathBuf {
         self.folder.path().join("clone")
     }
@@ -109,6 +119,9 @@ fn clones_and_fetches(client: Client) {
     repositories::assert_sound(&git_folder);
     let count = repositories::ask(&git_folder, &["rev-list", "--count", "HEAD"]);
     assert_eq!(count, "12");
+    for tag in ["refs/tags/rough", "refs/tags/mix-1"] {
+        assert_eq!(repositories::id(&git_folder, tag), peer.id(tag));
+    }
 
     let mut import = Import::default();
     import.text("commit refs/heads/main\ncommitter Ada <a@example.org> 1800000000 +0000\n");
@@ -121,7 +134,7 @@ fn clones_and_fetches(client: Client) {
     repositories::assert_sound(&git_folder);
 }
 
-fn clones_shallow(client: Client) {
+fn shallow_clone(client: Client) -> Peer {
     let peer = Peer::start().with_a_song();
 
     client.clone_into(&peer.url, &peer.clone(), 1).assert_ok();
@@ -134,6 +147,47 @@ fn clones_shallow(client: Client) {
     );
     let count = repositories::ask(&git_folder, &["rev-list", "--count", "HEAD"]);
     assert_eq!(count, "1");
+    peer
+}
+
+fn clones_shallow(client: Client) {
+    shallow_clone(client);
+}
+
+fn clones_shallow_and_fetches_the_rest_later(client: Client) {
+    let peer = shallow_clone(client);
+
+    client.unshallow(&peer.url, &peer.clone()).assert_ok();
+
+    let git_folder = peer.clone().join(".git");
+    let boundary = std::fs::read_to_string(git_folder.join("shallow")).unwrap_or_default();
+    assert_eq!(boundary, "");
+    let count = repositories::ask(&git_folder, &["rev-list", "--count", "HEAD"]);
+    assert_eq!(count, "12");
+    repositories::assert_sound(&git_folder);
+}
+
+fn fetches_400_refs(client: Client) {
+    let peer = Peer::start().with_a_song();
+    client.clone_into(&peer.url, &peer.clone(), 0).assert_ok();
+    let mut import = Import::default();
+    for number in 0..400 {
+        let take = number.to_string();
+        import.commit(&format!("refs/heads/take-{number}"), &[], &[("take", take.as_bytes())]);
+    }
+    import.write_to(&peer.bare);
+
+    // 400 wants are 20 KB; JGit compresses them, the others do not.
+    client.fetch(&peer.url, &peer.clone()).assert_ok();
+
+    let git_folder = peer.clone().join(".git");
+    for number in [0, 399] {
+        let fetched = repositories::id(&git_folder, &format!("refs/remotes/origin/take-{number}"));
+        assert_eq!(fetched, peer.id(&format!("refs/heads/take-{number}")));
+    }
+    let takes = ["for-each-ref", "--format=x", "refs/remotes/origin/take-*"];
+    assert_eq!(repositories::ask(&git_folder, &takes).lines().count(), 400);
+    repositories::assert_sound(&git_folder);
 }
 
 fn pushes_forces_and_deletes(client: Client) {
@@ -165,6 +219,80 @@ fn pushes_forces_and_deletes(client: Client) {
     repositories::assert_sound(&peer.bare);
 }
 
+fn pushes_tags(client: Client) {
+    let peer = Peer::start();
+    let folder = peer.project();
+    let git_folder = folder.join(".git");
+    repositories::on_disk(&git_folder, &["tag", "rough"]).assert_ok();
+    repositories::on_disk(&git_folder, &["tag", "-a", "-m", "Mix", "mix-1"]).assert_ok();
+
+    for tag in ["refs/tags/rough", "refs/tags/mix-1"] {
+        client.push(&peer.url, &folder, tag, tag, false).assert_ok();
+        assert_eq!(peer.id(tag), repositories::id(&git_folder, tag));
+    }
+
+    assert_eq!(repositories::ask(&peer.bare, &["cat-file", "-t", "mix-1"]), "tag");
+    assert_eq!(repositories::refs(&peer.bare).len(), 2);
+    repositories::assert_sound(&peer.bare);
+}
+
+fn mirrors_many_refs_twice(client: Client) {
+    let peer = Peer::start();
+    let folder = peer.project();
+    let git_folder = folder.join(".git");
+    // One push for each ref takes its time.
+    let many = if client == Client::IsomorphicGit { 40 } else { 500 };
+    let tip = repositories::id(&git_folder, "HEAD");
+    let updates: String = (0..many)
+        .map(|number| format!("create refs/heads/take/{number} {tip}\ncreate refs/tags/rough-{number} {tip}\n"))
+        .collect();
+    repositories::on_disk_with_input(&git_folder, &["update-ref", "--stdin"], updates.as_bytes()).assert_ok();
+    repositories::on_disk(&git_folder, &["tag", "-a", "-m", "Mix", "mix-1"]).assert_ok();
+    let here = repositories::ask(
+        &git_folder,
+        &[
+            "for-each-ref",
+            "--format=%(objectname) %(refname)",
+            "refs/heads",
+            "refs/tags",
+        ],
+    );
+    let wanted: Vec<&str> = here.lines().collect();
+    assert_eq!(wanted.len(), 2 * many + 2);
+
+    client.mirror(&peer.url, &folder).assert_ok();
+    assert_eq!(repositories::refs(&peer.bare), wanted);
+    let objects = repositories::objects(&peer.bare);
+
+    client.mirror(&peer.url, &folder).assert_ok();
+    assert_eq!(repositories::refs(&peer.bare), wanted);
+    assert_eq!(repositories::objects(&peer.bare), objects);
+    repositories::assert_sound(&peer.bare);
+}
+
+fn hears_that_it_may_not_push(client: Client) {
+    let peer = Peer::start().with_a_song();
+    let Some(url) = peer.url_of_a_reader() else {
+        return;
+    };
+    client.clone_into(&url, &peer.clone(), 0).assert_ok();
+    commit_more(&peer.clone(), "late.txt", b"late");
+    let before = repositories::refs(&peer.bare);
+
+    let main = "refs/heads/main";
+    let pushed = client.push(&url, &peer.clone(), main, main, false);
+
+    // Only isomorphic-git hands on the sentence; the others have words of their own for a 403.
+    pushed.assert_refused_with(match client {
+        Client::Pygit2 => "unexpected http status code: 403",
+        Client::Dulwich => "unexpected http resp 403",
+        Client::IsomorphicGit => "You may read anna/song but not push to it.",
+        Client::Jgit => "git-receive-pack not permitted",
+        Client::GoGit => "authorization failed",
+    });
+    assert_eq!(repositories::refs(&peer.bare), before);
+}
+
 fn hears_that_the_password_is_wrong(client: Client) {
     let peer = Peer::start().with_a_song();
     if matches!(peer.server, Server::Git(_)) {
@@ -174,7 +302,14 @@ fn hears_that_the_password_is_wrong(client: Client) {
 
     let cloned = client.clone_into(&wrong, &peer.clone(), 0);
 
-    cloned.assert_failed();
+    // As above: these are the clients' words for a 401.
+    cloned.assert_refused_with(match client {
+        Client::Pygit2 => "AuthError: remote authentication required",
+        Client::Dulwich => "HTTPUnauthorized: No valid credentials provided",
+        Client::IsomorphicGit => "The user name or the password is wrong.",
+        Client::Jgit => "not authorized",
+        Client::GoGit => "authentication required",
+    });
 }
 
 macro_rules! client {
@@ -194,8 +329,12 @@ client!(
     Client::Pygit2,
     [
         clones_and_fetches,
-        clones_shallow,
+        clones_shallow_and_fetches_the_rest_later,
+        fetches_400_refs,
         pushes_forces_and_deletes,
+        pushes_tags,
+        mirrors_many_refs_twice,
+        hears_that_it_may_not_push,
         hears_that_the_password_is_wrong
     ]
 );
@@ -204,8 +343,12 @@ client!(
     Client::Dulwich,
     [
         clones_and_fetches,
-        clones_shallow,
+        clones_shallow_and_fetches_the_rest_later,
+        fetches_400_refs,
         pushes_forces_and_deletes,
+        pushes_tags,
+        mirrors_many_refs_twice,
+        hears_that_it_may_not_push,
         hears_that_the_password_is_wrong
     ]
 );
@@ -214,8 +357,12 @@ client!(
     Client::IsomorphicGit,
     [
         clones_and_fetches,
-        clones_shallow,
+        clones_shallow_and_fetches_the_rest_later,
+        fetches_400_refs,
         pushes_forces_and_deletes,
+        pushes_tags,
+        mirrors_many_refs_twice,
+        hears_that_it_may_not_push,
         hears_that_the_password_is_wrong
     ]
 );
@@ -225,17 +372,26 @@ client!(
     Client::Jgit,
     [
         clones_and_fetches,
+        fetches_400_refs,
         pushes_forces_and_deletes,
+        pushes_tags,
+        mirrors_many_refs_twice,
+        hears_that_it_may_not_push,
         hears_that_the_password_is_wrong
     ]
 );
+// go-git 5.4 does not act on "unshallow" lines: what is shallow once stays so.
 client!(
     go_git,
     Client::GoGit,
     [
         clones_and_fetches,
         clones_shallow,
+        fetches_400_refs,
         pushes_forces_and_deletes,
+        pushes_tags,
+        mirrors_many_refs_twice,
+        hears_that_it_may_not_push,
         hears_that_the_password_is_wrong
     ]
 );

@@ -33,6 +33,18 @@ impl Client {
         self.act("fetch", url, folder, &[])
     }
 
+    /// Fetches the history that a shallow clone lacks.
+    #[track_caller]
+    pub fn unshallow(self, url: &str, folder: &Path) -> Outcome {
+        self.act("unshallow", url, folder, &[])
+    }
+
+    /// Pushes every branch and tag under its own name, by force.
+    #[track_caller]
+    pub fn mirror(self, url: &str, folder: &Path) -> Outcome {
+        self.act("mirror", url, folder, &[])
+    }
+
     /// Pushes `from` (a branch or tag, full name) to `to`, by force if wanted.
     #[track_caller]
     pub fn push(self, url: &str, folder: &Path, from: &str, to: &str, force: bool) -> Outcome {
