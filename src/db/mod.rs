@@ -11,6 +11,7 @@
 //! to the same file in the same way and are seen by the very next read.
 
 mod audit;
+mod change_stamp;
 mod clock;
 mod error;
 mod kinds;
@@ -25,7 +26,7 @@ mod tokens;
 mod users;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sqlx::SqlitePool;
@@ -33,6 +34,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::Sqlite;
 
 pub use audit::{AuditRow, By};
+pub use change_stamp::ChangeStamp;
 pub use clock::{Clock, ManualClock, US_PER_SEC};
 pub use error::DbError;
 pub use kinds::{BadKind, Role, Scope, Visibility};
@@ -45,6 +47,7 @@ pub use repos::{FoundRepo, InsertRepo, NewRepo, RenameRepo, RepoRow};
 pub use tokens::{NewToken, TokenRow};
 pub use users::{InsertUser, NewUser, RemoveUser, UserRow};
 
+use change_stamp::Watch;
 use writer::{WriteTx, Writer};
 
 /// Connections for reading, each with a thread of its own.
@@ -64,6 +67,9 @@ struct Inner {
     writer: Writer,
     clock: Clock,
     instance_id: String,
+    path: PathBuf,
+    /// Begun by the first that asks for a stamp; `None` if that failed.
+    watch: tokio::sync::OnceCell<Option<Watch>>,
 }
 
 impl Db {
@@ -113,6 +119,8 @@ impl Db {
                 writer,
                 clock,
                 instance_id,
+                path: path.to_owned(),
+                watch: tokio::sync::OnceCell::new(),
             }),
         })
     }
@@ -148,6 +156,9 @@ impl Db {
 
     /// Finishes waiting writes and closes the file. Later operations answer [`DbError::Closed`].
     pub async fn close(&self) {
+        if let Some(Some(watch)) = self.inner.watch.get() {
+            watch.close().await;
+        }
         self.inner.writer.close().await;
         self.inner.reads.close().await;
     }

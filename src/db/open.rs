@@ -272,7 +272,7 @@ fn file_name(path: &Path) -> String {
 }
 
 /// The file beside `path` whose name is the same with `ending` added.
-fn sibling(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     path.with_file_name(name)

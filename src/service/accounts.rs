@@ -80,6 +80,9 @@ pub(super) struct Inner {
     /// Tokens to the time when their use was last noted, in microseconds since 1970.
     pub recent_uses: Cache<TokenId, i64>,
     pub token_last_use_secs: u64,
+    /// For the negative control of tests: a stamp that no commit changes.
+    #[cfg(test)]
+    pub stuck_stamp: std::sync::OnceLock<crate::db::ChangeStamp>,
 }
 
 impl Accounts {
@@ -96,6 +99,8 @@ impl Accounts {
                     .time_to_live(Duration::from_secs(settings.token_last_use_secs.clamp(1, 24 * 3600)))
                     .build(),
                 token_last_use_secs: settings.token_last_use_secs,
+                #[cfg(test)]
+                stuck_stamp: std::sync::OnceLock::new(),
                 db,
             }),
         }

@@ -1,8 +1,9 @@
 //! Signing in: from what a client sent to who it is.
 //!
-//! Everything that a right depends on (disabled, administrator, token revoked) is read from the
-//! database at each request, so a change made by any process counts at once. The costly part, argon2,
-//! is skipped for a password that was right a short while ago (module `sign_in_cache`).
+//! Everything that a right depends on (disabled, administrator, token revoked) is what the database
+//! says at the time of the request, so a change made by any process counts at once. It is read again
+//! only if anything was changed since, and the costly part, argon2, is skipped for a password that was
+//! right a short while ago (module `sign_in_cache`). Expiry and throttling are checked at each request.
 
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use super::passwords::{HashError, PASSWORD_MAX_BYTES};
 use super::secret::Secret;
 use super::throttle::{AccountKind, Pair};
 use super::token_secret::TokenSecret;
-use crate::db::{DbError, Scope, UserRow};
+use crate::db::{ChangeStamp, DbError, Scope, UserRow};
 use crate::ids::{RepoId, TokenId, UserId};
 use crate::names::OwnerName;
 
@@ -195,9 +196,18 @@ impl Accounts {
         let pair = Pair::new(AccountKind::Name, user.to_ascii_lowercase().as_bytes(), from);
         // Before the memory of right passwords too, or guesses could be tried out on that.
         self.check_throttle(pair)?;
-        let row = match OwnerName::parse(user) {
-            Ok(name) => this.db.user_with_password(&name).await?,
-            Err(_) => None,
+        let name = OwnerName::parse(user).ok();
+        let stamp = self.stamp().await;
+        if let Some(name) = &name
+            && let Some(row) = this.cache.user(stamp, name)
+            && this.cache.knows(&row, password)
+        {
+            this.throttle.succeeded(pair);
+            return signed_in(row, None);
+        }
+        let row = match &name {
+            Some(name) => this.db.user_with_password(name).await?,
+            None => None,
         };
         let known =
             |row: &Option<(UserRow, String)>| row.as_ref().is_some_and(|(user, _)| this.cache.knows(user, password));
@@ -216,9 +226,10 @@ impl Accounts {
                 }
             }
         }
-        let Some((user, _)) = row else {
+        let (Some(name), Some((user, _))) = (name, row) else {
             return Err(SignInError::Wrong);
         };
+        this.cache.keep_user(stamp, &name, &user);
         this.throttle.succeeded(pair);
         signed_in(user, None)
     }
@@ -232,8 +243,16 @@ impl Accounts {
             this.throttle.failed(pair);
             error
         };
-        let Some((token, owner)) = this.db.token_by_secret(&digest).await? else {
-            return Err(refused(SignInError::WrongToken));
+        let stamp = self.stamp().await;
+        let (token, owner) = match this.cache.token(stamp, &digest) {
+            Some(kept) => kept,
+            None => {
+                let Some(read) = this.db.token_by_secret(&digest).await? else {
+                    return Err(refused(SignInError::WrongToken));
+                };
+                this.cache.keep_token(stamp, digest, &read);
+                read
+            }
         };
         if token.revoked_at_us.is_some() {
             let (owner, scope) = (owner.name, token.scope);
@@ -254,6 +273,15 @@ impl Accounts {
         let signed_in = signed_in(owner, Some(grant))?;
         self.note_use(token.id, token.last_used_at_us);
         Ok(signed_in)
+    }
+
+    /// Under what rows are kept and found; to be taken before anything is read.
+    async fn stamp(&self) -> Option<ChangeStamp> {
+        #[cfg(test)]
+        if let Some(stuck) = self.inner.stuck_stamp.get() {
+            return Some(*stuck);
+        }
+        self.inner.db.change_stamp().await
     }
 
     fn check_throttle(&self, pair: Pair) -> Result<(), SignInError> {

@@ -1,10 +1,16 @@
-//! Remembers for minutes that a password was right, so that a request does not pay for argon2.
+//! What makes signing in cheap: that a password was right, for minutes, and what the database says
+//! about people and tokens, until anything in it changes.
 //!
+//! **Passwords.** A request does not pay for argon2 again.
 //! What is kept is HMAC-SHA-256 of person, account version and password under a key that is made at
 //! the start of the process and never leaves it: not a password, and nothing that could be tried
-//! out elsewhere. The account version is read from the database at each request; any change of the
-//! account raises it, and what was remembered before no longer matches, whichever process made the
-//! change.
+//! out elsewhere. Any change of the account raises its version, and what was remembered before no longer
+//! matches, whichever process made the change.
+//!
+//! **Rows.** They are kept with the [`ChangeStamp`] that was taken before they were read, and count
+//! only while the database gives the same stamp: the very next request after a commit, also of another
+//! process, reads afresh. So does every request when there is no stamp. Hashes of passwords are not
+//! kept.
 
 use std::time::Duration;
 
@@ -13,13 +19,21 @@ use moka::sync::Cache;
 use sha2::Sha256;
 
 use super::secret::Secret;
-use crate::db::{Clock, US_PER_SEC, UserRow};
+use crate::db::{ChangeStamp, Clock, TokenRow, US_PER_SEC, UserRow};
+use crate::names::OwnerName;
 
 /// Passwords remembered at once; the least used go first.
 const REMEMBERED_MAX: u64 = 10_000;
 
-/// The memory of right passwords.
+/// People, and as many tokens, whose rows are kept; the least used go first.
+const ROWS_MAX: u64 = 10_000;
+
+/// The memory of right passwords and of rows.
 pub(super) struct SignInCache {
+    /// People by the key of their name.
+    users: Cache<String, (ChangeStamp, UserRow)>,
+    /// Tokens and their owners by the SHA-256 of the secret, as in the database.
+    tokens: Cache<[u8; 32], (ChangeStamp, (TokenRow, UserRow))>,
     key: [u8; 32],
     /// Proof to the time when it stops counting, in microseconds since 1970.
     right: Cache<[u8; 32], i64>,
@@ -36,6 +50,8 @@ impl SignInCache {
             .unwrap_or(i64::MAX)
             .saturating_mul(US_PER_SEC);
         Self {
+            users: Cache::new(ROWS_MAX),
+            tokens: Cache::new(ROWS_MAX),
             key,
             right: Cache::builder()
                 .max_capacity(REMEMBERED_MAX)
@@ -59,6 +75,32 @@ impl SignInCache {
         if self.lifetime_us > 0 {
             let until_us = self.clock.now_us().saturating_add(self.lifetime_us);
             self.right.insert(self.proof(user, password), until_us);
+        }
+    }
+
+    /// A person's row, if it was kept under this stamp.
+    pub fn user(&self, stamp: Option<ChangeStamp>, name: &OwnerName) -> Option<UserRow> {
+        let (kept, row) = self.users.get(&name.key())?;
+        (Some(kept) == stamp).then_some(row)
+    }
+
+    /// Keeps a person's row, read under the name after the stamp was taken.
+    pub fn keep_user(&self, stamp: Option<ChangeStamp>, name: &OwnerName, row: &UserRow) {
+        if let Some(stamp) = stamp {
+            self.users.insert(name.key(), (stamp, row.clone()));
+        }
+    }
+
+    /// A token's row with its owner's, if they were kept under this stamp.
+    pub fn token(&self, stamp: Option<ChangeStamp>, digest: &[u8; 32]) -> Option<(TokenRow, UserRow)> {
+        let (kept, rows) = self.tokens.get(digest)?;
+        (Some(kept) == stamp).then_some(rows)
+    }
+
+    /// Keeps a token's row with its owner's, read after the stamp was taken.
+    pub fn keep_token(&self, stamp: Option<ChangeStamp>, digest: [u8; 32], rows: &(TokenRow, UserRow)) {
+        if let Some(stamp) = stamp {
+            self.tokens.insert(digest, (stamp, rows.clone()));
         }
     }
 

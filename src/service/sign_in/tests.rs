@@ -4,6 +4,8 @@ use crate::db::By;
 use crate::service::testing::{World, address};
 use crate::service::tokens::TokenRequest;
 
+mod unchanged;
+
 const PASSWORD: &str = "correct horse";
 
 async fn world() -> World {
