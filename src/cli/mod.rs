@@ -31,8 +31,8 @@ use crate::config::LogSettings;
 use crate::data_folder::DataFolder;
 
 /// Threads for work that blocks: transfers, password hashing, files. Each waits in a queue of its
-/// own before it gets here; this bounds the sum.
-const MAX_BLOCKING_THREADS: usize = 512;
+/// own before it gets here; this bounds the sum, and exceeds what `server.max_transfers` may be.
+const MAX_BLOCKING_THREADS: usize = 1024 + 256;
 
 /// Rows that a list command reads from the database at once.
 const PAGE_ROWS: u32 = 1000;

@@ -110,6 +110,9 @@ settings! {
         max_connections: usize = 1024, Rule::Range(1, 1_000_000);
         /// Requests running at once for one caller (address or user).
         max_requests_per_caller: usize = 64, Rule::Range(1, 1_000_000);
+        /// Transfers at once, slow and waiting ones included: each takes a thread when its turn comes. No caller may hold
+        /// more of them than are free, so that a few slow ones leave room for everybody else.
+        max_transfers: usize = 256, Rule::Range(4, 1024);
     }
 
     /// Sign-in.
@@ -150,6 +153,12 @@ settings! {
         allow_filter: bool = true, Rule::Any;
         /// Objects may be asked for by id when an advertised ref reaches them.
         allow_reachable_wants: bool = true, Rule::Any;
+        /// Refs may be asked for by name, so that one that moves between two requests breaks no fetch (`ref-in-want`).
+        allow_ref_in_want: bool = false, Rule::Any;
+        /// Progress and keep-alives may be sent within the whole answer to a fetch (`sideband-all`).
+        allow_sideband_all: bool = false, Rule::Any;
+        /// Clients are told an id of the session, which the log has too, and may tell theirs (`session-id`).
+        advertise_session_id: bool = false, Rule::Any;
         /// Sizes of objects may be asked for without the objects (`object-info`).
         advertise_object_info: bool = false, Rule::Any;
         /// Clients that ask for it (`transfer.bundleURI`) are told of a repository's bundle, so that a clone downloads
@@ -173,6 +182,10 @@ settings! {
         max_filter_bytes: usize = 16 << 10, Rule::Range(16, 1 << 20);
         /// Filters that one `combine:` filter may have, in all its parts.
         max_filter_parts: usize = 64, Rule::Range(1, 1 << 20);
+        /// Lists of patterns that a filter names (`sparse:oid=`), all together, in bytes.
+        max_pattern_bytes: u64 = 1 << 20, Rule::Range(1, 64 << 20);
+        /// Patterns in these lists; each takes about a hundred bytes of memory.
+        max_patterns: usize = 1 << 16, Rule::Range(1, 1 << 22);
         /// Ref updates in one push.
         max_commands: usize = 200_000, Rule::Range(1, 1 << 30);
         /// Command list of one push, in bytes.
@@ -181,6 +194,13 @@ settings! {
         max_push_options: usize = 1000, Rule::Range(0, 1 << 20);
         /// Largest pack of a push, in bytes; 0 is no limit.
         max_push_bytes: u64 = 0, Rule::Range(0, 1024 * TIB);
+        /// Most bytes that all objects of a push have when unpacked, those that deltas make included; 0 is no limit.
+        max_push_inflated_bytes: u64 = 0, Rule::Range(0, 1024 * TIB);
+        /// Largest push that comes compressed as a whole (some clients do that with short ones), after decompression, in
+        /// bytes.
+        max_compressed_push_bytes: u64 = GIB, Rule::Range(1024, 1024 * TIB);
+        /// Most of a refused push that is read to its end, in bytes: clients hear why only when they have sent all.
+        max_drain_bytes: u64 = 4 * GIB, Rule::Range(0, 1024 * TIB);
         /// Most objects in the pack of a push; while it arrives, each takes about 100 bytes of memory.
         max_push_objects: u32 = 12_000_000, Rule::Range(1, u32::MAX as u64);
         /// Largest single object in a push, in bytes.
@@ -196,11 +216,14 @@ settings! {
         max_ref_name_bytes: usize = 1024, Rule::Range(16, 65_000);
         /// CPU time one request may spend on walking and planning, in seconds.
         cpu_budget_secs: u64 = 600, Rule::Range(1, DAY_SECS);
+        /// Lists of refs made at once; further requests wait their turn.
+        max_listings: usize = 8, Rule::Range(1, 10_000);
         /// Packs built for fetches at once; further requests wait their turn.
         max_packs_building: usize = 4, Rule::Range(1, 10_000);
         /// Pushes processed at once; further ones wait their turn.
         max_pushes: usize = 4, Rule::Range(1, 10_000);
-        /// Requests that may wait for a turn before the server answers "too busy".
+        /// Requests that may wait for a turn of each kind before the server answers "too busy". No caller may have more
+        /// of these places than are free.
         max_waiting: usize = 256, Rule::Range(0, 1_000_000);
         /// A keep-alive is sent after this silence, in seconds.
         keep_alive_secs: u64 = 5, Rule::Range(1, 3600);

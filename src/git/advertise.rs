@@ -105,6 +105,23 @@ pub fn offers_object_info(snapshot: &Snapshot, settings: &GitSettings) -> bool {
         .unwrap_or(settings.advertise_object_info)
 }
 
+/// Whether refs may be wanted by name.
+pub fn allows_ref_in_want(snapshot: &Snapshot, settings: &GitSettings) -> bool {
+    snapshot.config.allow_ref_in_want.unwrap_or(settings.allow_ref_in_want)
+}
+
+/// Whether the whole answer to a fetch may come in side bands.
+pub fn allows_sideband_all(snapshot: &Snapshot, settings: &GitSettings) -> bool {
+    let own = snapshot.config.allow_sideband_all;
+    own.unwrap_or(settings.allow_sideband_all)
+}
+
+/// Whether clients are told an id of the session.
+pub fn advertises_session_id(snapshot: &Snapshot, settings: &GitSettings) -> bool {
+    let own = snapshot.config.advertise_session_id;
+    own.unwrap_or(settings.advertise_session_id)
+}
+
 /// Whether clients are told of bundles.
 pub fn offers_bundle_uri(snapshot: &Snapshot, settings: &GitSettings) -> bool {
     snapshot.config.advertise_bundle_uris.unwrap_or(settings.bundle_uri)
@@ -124,8 +141,8 @@ pub fn write_v2<W: Write>(snapshot: &Snapshot, settings: &GitSettings, out: &mut
     let mut fetch = String::from("fetch=shallow wait-for-done");
     for (is_offered, name) in [
         (allows_filter(snapshot, settings), " filter"),
-        (snapshot.config.allow_ref_in_want, " ref-in-want"),
-        (snapshot.config.allow_sideband_all, " sideband-all"),
+        (allows_ref_in_want(snapshot, settings), " ref-in-want"),
+        (allows_sideband_all(snapshot, settings), " sideband-all"),
         (!snapshot.config.packfile_uris.is_empty(), " packfile-uris"),
     ] {
         if is_offered {
@@ -135,7 +152,7 @@ pub fn write_v2<W: Write>(snapshot: &Snapshot, settings: &GitSettings, out: &mut
     out.line(&[fetch.as_bytes(), b"\n"])?;
     out.line(&[b"server-option\n"])?;
     out.line(&[b"object-format=", object_format(snapshot).as_bytes(), b"\n"])?;
-    if let Some(session_id) = session_id(snapshot) {
+    if let Some(session_id) = session_id(snapshot, settings) {
         out.line(&[b"session-id=", session_id.as_bytes(), b"\n"])?;
     }
     if offers_object_info(snapshot, settings) {
@@ -237,7 +254,7 @@ fn v0_capabilities(snapshot: &Snapshot, settings: &GitSettings, head: Option<&Vi
     if allows_filter(snapshot, settings) {
         text.extend_from_slice(b" filter");
     }
-    if let Some(session_id) = session_id(snapshot) {
+    if let Some(session_id) = session_id(snapshot, settings) {
         text.extend_from_slice(b" session-id=");
         text.extend_from_slice(session_id.as_bytes());
     }
@@ -253,10 +270,12 @@ pub(super) fn object_format(snapshot: &Snapshot) -> String {
     snapshot.hash().to_string()
 }
 
-/// A fresh id for this answer, where the repository wants one advertised.
-fn session_id(snapshot: &Snapshot) -> Option<String> {
-    snapshot
-        .config
-        .advertise_session_id
-        .then(|| uuid::Uuid::now_v7().to_string())
+/// A fresh id for this answer, where one is to be advertised. The log has it beside the id of the request.
+pub(super) fn session_id(snapshot: &Snapshot, settings: &GitSettings) -> Option<String> {
+    if !advertises_session_id(snapshot, settings) {
+        return None;
+    }
+    let id = uuid::Uuid::now_v7().to_string();
+    tracing::info!(session_id = %id, "A client was told the id of this session");
+    Some(id)
 }

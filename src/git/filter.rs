@@ -10,12 +10,6 @@ use super::walk::{Bits, WalkError, Walker, tree_entries};
 use super::work::Tick;
 use crate::config::GitSettings;
 
-/// Largest lists of patterns of all `sparse:oid` in one filter together, in bytes.
-const MAX_SPARSE_BYTES: u64 = 1 << 20;
-
-/// Most patterns in them; each takes about a hundred bytes of memory.
-const MAX_PATTERNS: usize = 1 << 16;
-
 /// Comparisons of an entry with a pattern between two calls of the tick.
 const MATCHES_PER_TICK: usize = 1 << 12;
 
@@ -69,7 +63,10 @@ pub enum BadFilter {
         limit: usize,
     },
     /// Larger lists of patterns than may be.
-    #[error("the patterns of the filter have more than {limit_bytes} bytes or {limit} lines")]
+    #[error(
+        "the patterns of the filter have more than {limit_bytes} bytes (git.max_pattern_bytes) or {limit} lines \
+         (git.max_patterns)"
+    )]
     TooManyPatterns {
         /// The limit of all lists together, in bytes.
         limit_bytes: u64,
@@ -87,6 +84,10 @@ pub struct FilterLimits {
     pub max_bytes: usize,
     /// Filters within filters, in all.
     pub max_parts: usize,
+    /// Lists of patterns of all `sparse:oid` together, in bytes.
+    pub max_pattern_bytes: u64,
+    /// Patterns in them.
+    pub max_patterns: usize,
 }
 
 impl From<&GitSettings> for FilterLimits {
@@ -95,6 +96,8 @@ impl From<&GitSettings> for FilterLimits {
             max_depth: settings.max_filter_depth,
             max_bytes: settings.max_filter_bytes,
             max_parts: settings.max_filter_parts,
+            max_pattern_bytes: settings.max_pattern_bytes,
+            max_patterns: settings.max_patterns,
         }
     }
 }
@@ -218,7 +221,11 @@ impl Filter {
     ///
     /// # Errors
     /// [`BadFilter::TooManyPatterns`] in the first place; in the second, an object is damaged.
-    pub fn check_patterns(&self, objects: &ObjectStore) -> Result<Result<(), BadFilter>, StoreError> {
+    pub fn check_patterns(
+        &self,
+        objects: &ObjectStore,
+        limits: FilterLimits,
+    ) -> Result<Result<(), BadFilter>, StoreError> {
         let mut reader = objects.reader(0);
         let mut buffer = Vec::new();
         let (mut bytes, mut patterns) = (0, 0);
@@ -227,15 +234,15 @@ impl Filter {
                 continue;
             };
             bytes += size;
-            if bytes <= MAX_SPARSE_BYTES
+            if bytes <= limits.max_pattern_bytes
                 && let Some(blob) = reader.read(&id, &mut buffer)?
             {
                 patterns += pattern_lines(blob.data).count();
             }
-            if bytes > MAX_SPARSE_BYTES || patterns > MAX_PATTERNS {
+            if bytes > limits.max_pattern_bytes || patterns > limits.max_patterns {
                 return Ok(Err(BadFilter::TooManyPatterns {
-                    limit_bytes: MAX_SPARSE_BYTES,
-                    limit: MAX_PATTERNS,
+                    limit_bytes: limits.max_pattern_bytes,
+                    limit: limits.max_patterns,
                 }));
             }
         }
@@ -549,7 +556,7 @@ impl FilteredTrees {
     }
 }
 
-/// Of `seen` lists of patterns there is a rule already.
+/// Of `seen` lists of patterns there is a rule already. That they are small is for [`Filter::check_patterns`] to see.
 fn collect_rules(
     filter: &Filter,
     walker: &mut Walker<'_>,
@@ -567,7 +574,7 @@ fn collect_rules(
         }
         Filter::SparseOid(id) if !seen.insert(*id) => {}
         Filter::SparseOid(id) => match walker.reader().header(id)? {
-            Some((ObjectKind::Blob, size)) if size <= MAX_SPARSE_BYTES => {
+            Some((ObjectKind::Blob, _)) => {
                 let mut buffer = Vec::new();
                 let blob = walker.reader().read(id, &mut buffer)?.ok_or(WalkError::Missing(*id))?;
                 rules.push(Rule::Sparse(Patterns::parse(blob.data)));
@@ -597,13 +604,16 @@ fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    const LIMITS: FilterLimits = FilterLimits {
+        max_depth: 4,
+        max_bytes: 1000,
+        max_parts: 10,
+        max_pattern_bytes: 1000,
+        max_patterns: 100,
+    };
+
     fn parse(text: &str) -> Result<Filter, BadFilter> {
-        let limits = FilterLimits {
-            max_depth: 4,
-            max_bytes: 1000,
-            max_parts: 10,
-        };
-        Filter::parse(text, limits)
+        Filter::parse(text, LIMITS)
     }
 
     #[test]
@@ -770,16 +780,20 @@ mod tests {
 
     #[test]
     fn lists_of_patterns_are_bounded_in_bytes_and_number() {
-        let many = "a\n".repeat(MAX_PATTERNS + 1);
-        let long = "#".repeat(MAX_SPARSE_BYTES as usize + 1);
+        let many = "a\n".repeat(LIMITS.max_patterns + 1);
+        let long = "#".repeat(LIMITS.max_pattern_bytes as usize + 1);
         for content in [many, long] {
             let (_folder, store, _, blob) = wide(1, &content);
-            let checked = Filter::SparseOid(blob).check_patterns(&store).expect("readable");
+            let checked = Filter::SparseOid(blob)
+                .check_patterns(&store, LIMITS)
+                .expect("readable");
             assert!(matches!(checked, Err(BadFilter::TooManyPatterns { .. })));
         }
         let (_folder, store, _, blob) = wide(1, "/a\n");
         assert_eq!(
-            Filter::SparseOid(blob).check_patterns(&store).expect("readable"),
+            Filter::SparseOid(blob)
+                .check_patterns(&store, LIMITS)
+                .expect("readable"),
             Ok(())
         );
     }

@@ -164,6 +164,7 @@ fn copy_objects(snapshot: &Snapshot, refs: &[&Ref], target: &Path, settings: &Gi
     let plan = plan(snapshot, &request, &mut || Ok(()))?;
     let limits = IndexLimits {
         max_pack_bytes: 0,
+        max_inflated_bytes: 0,
         max_objects: u32::MAX,
         ..IndexLimits::of_push(settings)
     };

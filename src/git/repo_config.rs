@@ -131,9 +131,9 @@ pub struct RepoConfig {
     /// `Some(true)` allows no more than the `[git]` settings do.
     pub allow_reachable_wants: Option<bool>,
     /// `uploadpack.allowRefInWant`: `want-ref` is offered.
-    pub allow_ref_in_want: bool,
+    pub allow_ref_in_want: Option<bool>,
     /// `uploadpack.allowSidebandAll`: `sideband-all` is offered.
-    pub allow_sideband_all: bool,
+    pub allow_sideband_all: Option<bool>,
     /// `uploadpack.keepAlive`, in seconds; `Some(0)` sends none.
     pub upload_keep_alive_secs: Option<u64>,
     /// `uploadpackfilter.tree.maxDepth`.
@@ -141,7 +141,7 @@ pub struct RepoConfig {
     /// `lsrefs.unborn`.
     pub unborn: Unborn,
     /// `transfer.advertiseSID`.
-    pub advertise_session_id: bool,
+    pub advertise_session_id: Option<bool>,
     /// `transfer.advertiseObjectInfo`.
     pub advertise_object_info: Option<bool>,
     /// `uploadpack.advertiseBundleURIs`.
@@ -306,8 +306,8 @@ impl RepoConfig {
             ("uploadpack", "allowreachablesha1inwant" | "allowanysha1inwant") => {
                 self.allow_reachable_wants = Some(entry.boolean()?);
             }
-            ("uploadpack", "allowrefinwant") => self.allow_ref_in_want = entry.boolean()?,
-            ("uploadpack", "allowsidebandall") => self.allow_sideband_all = entry.boolean()?,
+            ("uploadpack", "allowrefinwant") => self.allow_ref_in_want = Some(entry.boolean()?),
+            ("uploadpack", "allowsidebandall") => self.allow_sideband_all = Some(entry.boolean()?),
             ("uploadpack", "advertisebundleuris") => self.advertise_bundle_uris = Some(entry.boolean()?),
             ("uploadpack", "blobpackfileuri") => {
                 let uri = PackfileUri::parse(entry.value.as_bstr())
@@ -330,7 +330,7 @@ impl RepoConfig {
             ("receive", "hiderefs") => {
                 self.hidden_from_receive.push(HideRule::parse(entry.value.as_bstr()));
             }
-            ("transfer", "advertisesid") => self.advertise_session_id = entry.boolean()?,
+            ("transfer", "advertisesid") => self.advertise_session_id = Some(entry.boolean()?),
             ("transfer", "advertiseobjectinfo") => self.advertise_object_info = Some(entry.boolean()?),
             ("transfer", "fsckobjects") => self.transfer_fsck_objects = Some(entry.boolean()?),
             ("receive", "fsckobjects") => self.receive_fsck_objects = Some(entry.boolean()?),

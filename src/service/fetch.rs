@@ -11,7 +11,8 @@ use super::push::Pushes;
 use super::transfer::coding::{self, Coding, Exceeded};
 use super::transfer::spool::Spool;
 use super::transfer::{
-    AdmittedRequest, Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError, check_switch, snapshot,
+    AdmittedRequest, Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError, check_switch, note_session,
+    snapshot,
 };
 use crate::git::ObjectId;
 use crate::git::advertise::offers_bundle_uri;
@@ -107,6 +108,7 @@ impl Fetches {
                 let options = this.options(&fetch, &grace_tips, Some(&bundle_base), tools.work);
                 match upload_pack::serve(&repository, &options, &mut *input, tools.output) {
                     Ok(stats) => {
+                        note_session(stats.client.session_id.as_deref(), stats.client.agent.as_deref());
                         tracing::debug!(?stats, "Fetch served");
                         Ok(())
                     }
@@ -125,8 +127,9 @@ impl Fetches {
         let admitted = self.transfer.admit(fetch.caller)?;
         let this = self.clone();
         let handle = Handle::current();
-        self.transfer
-            .compute(Kind::Listing, move |work| {
+        let made = self
+            .transfer
+            .compute(Kind::Listing, admitted, move |work| {
                 let repository = this.open(&handle, &fetch)?;
                 let grace_tips = || this.pushes.grace_tips(&handle, &fetch.repo);
                 let options = this.options(&fetch, &grace_tips, None, work);
@@ -138,14 +141,15 @@ impl Fetches {
                 if !upload_pack::may_have_bundle(&repository, &options, &stored)? {
                     return Err(TransferError::NoBundle);
                 }
-                Ok(BundleFile {
-                    file,
-                    len_bytes: stored.len_bytes,
-                    name: stored.name,
-                    admitted,
-                })
+                Ok((stored, file))
             })
-            .await
+            .await;
+        made.map(|((stored, file), admitted)| BundleFile {
+            file,
+            len_bytes: stored.len_bytes,
+            name: stored.name,
+            admitted,
+        })
     }
 
     fn options<'a>(

@@ -36,7 +36,8 @@ use super::access::{Access, Opened, PushTarget};
 use super::repos::Repos;
 use super::sign_in::SignedIn;
 use super::transfer::{
-    Answer, CallerKey, Coding, Errors, Incoming, Kind, Tools, Transfer, TransferError, check_switch, coding, snapshot,
+    Answer, CallerKey, Coding, Errors, Incoming, Kind, Tools, Transfer, TransferError, check_switch, coding,
+    note_session, snapshot,
 };
 use super::upkeep::PushedTo;
 use crate::config::Settings;
@@ -49,10 +50,6 @@ use crate::git::upload_pack::Protocol;
 use crate::git::work::Work;
 use crate::ids::{GitId, RepoId};
 use crate::names::RepoAddress;
-
-/// Most that a compressed push may mean when pushes have no limit, in bytes: clients compress short
-/// pushes only, and a pack does not shrink.
-const COMPRESSED_PUSH_MAX_BYTES: u64 = 1 << 30;
 
 /// Somebody who pushes, and where to.
 #[derive(Clone, Debug)]
@@ -233,10 +230,11 @@ impl Inner {
         coding: Coding,
         tools: Tools<'_>,
     ) -> Result<(), TransferError> {
-        let max_bytes = match (coding, self.config.git.max_push_bytes) {
+        // Clients compress short pushes only, and a pack does not shrink.
+        let max_bytes = match (coding, &self.config.git) {
             (Coding::Plain, _) => u64::MAX,
-            (Coding::Gzip, 0) => COMPRESSED_PUSH_MAX_BYTES,
-            (Coding::Gzip, limit) => limit,
+            (Coding::Gzip, git) if git.max_push_bytes == 0 => git.max_compressed_push_bytes,
+            (Coding::Gzip, git) => git.max_push_bytes.min(git.max_compressed_push_bytes),
         };
         let exceeded = coding::Exceeded::default();
         let Tools { work, input, output } = tools;
@@ -354,6 +352,7 @@ impl Inner {
     ) -> Result<(), TransferError> {
         let options = self.options(push, trust_hooks, tools.work);
         let stats = receive_pack::serve(repository, &options, gate, tools.input, tools.output)?;
+        note_session(stats.session_id.as_deref(), stats.agent.as_deref());
         tracing::debug!(?stats, "Push served");
         Ok(())
     }

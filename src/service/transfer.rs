@@ -5,8 +5,11 @@
 //! pieces. What bounds them:
 //!
 //! - each caller has a number of requests at once (`server.max_requests_per_caller`);
-//! - packs being built (`git.max_packs_building`) and pushes being processed (`git.max_pushes`) take
-//!   turns, first come first served; `git.max_waiting` may wait, the next hears "too busy";
+//! - lists of refs (`git.max_listings`), packs being built (`git.max_packs_building`) and pushes being
+//!   processed (`git.max_pushes`) take turns, first come first served; `git.max_waiting` may wait, the next
+//!   hears "too busy";
+//! - all of these, slow and waiting ones included, are bounded (`server.max_transfers`), and the more callers
+//!   there are, the fewer of them each may have;
 //! - processor time of one request (`git.cpu_budget_secs`) and silence of its client
 //!   (`server.idle_timeout_secs`); never the length of a transfer;
 //! - an answer nobody reads stops its work: dropping [`Answer`] cancels it.
@@ -28,7 +31,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,13 +50,11 @@ use conduit::{BodyReader, PIECES_IN_FLIGHT, PieceWriter, Waits};
 use opened::OpenRepositories;
 use pool::{Admitted, Callers, Full, Pool, RETRY_AFTER_SECS};
 
-/// Ref lists being made at once.
-const LISTINGS_AT_ONCE: usize = 8;
-/// Transfers at once, slow ones included: each has a thread.
-const TRANSFERS_MAX: usize = 256;
 /// How long an answer's status waits for its first byte once the request has been read, so that a
-/// refusal can still have a status of its own. Then the headers go out, whatever comes. Not before:
-/// proxies and clients take an answer that comes while they are sending for the end of it.
+/// refusal can still have a status of its own. Then the headers go out, whatever comes, even if it is not
+/// this one's turn yet. Not before: proxies and clients take an answer that comes while they are sending
+/// for the end of it. More cannot be said in between: there are no side bands before the pack, unless the
+/// request, which nobody has understood yet, asks for them.
 const FIRST_BYTE_WAIT: Duration = Duration::from_secs(2);
 
 /// Whose requests are counted together.
@@ -95,10 +96,10 @@ pub struct Transfer {
 struct Inner {
     config: Arc<Settings>,
     tmp_dir: PathBuf,
-    listings: Pool,
-    packs: Pool,
-    pushes: Pool,
-    threads: Arc<Semaphore>,
+    listings: Pool<CallerKey>,
+    packs: Pool<CallerKey>,
+    pushes: Pool<CallerKey>,
+    threads: Callers<CallerKey>,
     callers: Callers<CallerKey>,
     running: TaskTracker,
     repositories: OpenRepositories,
@@ -134,10 +135,10 @@ impl Transfer {
         Self {
             inner: Arc::new(Inner {
                 tmp_dir: tmp_dir.to_owned(),
-                listings: Pool::new(LISTINGS_AT_ONCE, git.max_waiting),
+                listings: Pool::new(git.max_listings, git.max_waiting),
                 packs: Pool::new(git.max_packs_building, git.max_waiting),
                 pushes: Pool::new(git.max_pushes, git.max_waiting),
-                threads: Arc::new(Semaphore::new(TRANSFERS_MAX)),
+                threads: Callers::sharing(server.max_transfers),
                 callers: Callers::new(server.max_requests_per_caller),
                 running: TaskTracker::new(),
                 repositories: OpenRepositories::new(config.repo.max_open, answers),
@@ -201,8 +202,8 @@ impl Transfer {
 
     /// Runs `work` on a thread of its own when its turn has come, and answers with what it writes.
     ///
-    /// An error before the first byte is returned; after it, the log gets it and `errors` says how
-    /// the client learns of it.
+    /// Whether there is room is known at once. An error before the first byte is returned; after it, or
+    /// after a long wait, the log gets it and `errors` says how the client learns of it.
     pub(super) async fn run<W>(
         &self,
         kind: Kind,
@@ -214,28 +215,41 @@ impl Transfer {
     where
         W: FnOnce(Tools<'_>) -> Result<(), TransferError> + Send + 'static,
     {
-        let turn = self.inner.pool(kind).turn().await?;
-        let thread = Arc::clone(&self.inner.threads).try_acquire_owned().map_err(|_| Full)?;
+        let caller = admitted.0.caller();
+        let thread = self.inner.threads.admit(caller).ok_or(Full)?;
+        let place = self.inner.pool(kind).line_up(caller)?;
 
         let stop = StopWork::default();
         let (pieces, mut answer) = mpsc::channel(PIECES_IN_FLIGHT);
         let (tell, told) = oneshot::channel();
         let (tell_read, is_read) = oneshot::channel();
         let budget = Duration::from_secs(self.inner.config.git.cpu_budget_secs);
-        let run = Run {
-            work: Work::new(Arc::clone(&stop.flag), Some(budget)),
-            cancelled: stop.token.clone(),
-            silence: self.silence(),
-            turn,
-            pieces: pieces.clone(),
-            body: body.unwrap_or_else(|| futures::stream::empty().boxed()),
-            tell_read: (kind == Kind::Push).then_some(tell_read),
-        };
+        let (flag, cancelled) = (Arc::clone(&stop.flag), stop.token.clone());
+        let body = body.unwrap_or_else(|| futures::stream::empty().boxed());
+        let tell_read = (kind == Kind::Push).then_some(tell_read);
         let silence = self.silence();
         let span = tracing::Span::current();
         let handle = Handle::current();
         self.inner.running.spawn(async move {
             let _counted = (admitted, thread);
+            let turn = tokio::select! {
+                turn = place.turn() => turn,
+                // Nobody is there to be told.
+                () = cancelled.cancelled() => return,
+            };
+            let Ok(turn) = turn else {
+                drop(tell.send(Err(Full.into())));
+                return;
+            };
+            let run = Run {
+                work: Work::new(flag, Some(budget)),
+                cancelled,
+                silence,
+                turn,
+                pieces: pieces.clone(),
+                body,
+                tell_read,
+            };
             let on_thread = {
                 let span = span.clone();
                 tokio::task::spawn_blocking(move || {
@@ -256,9 +270,19 @@ impl Transfer {
                     drop(tell.send(Ok(())));
                     Some((error, false))
                 }
-                // If the status is out already the answer can only be broken off.
+                // If the status is out already the answer can only be broken off, or tell the refusal itself.
                 Outcome::Unsent(error) => match tell.send(Err(error)) {
-                    Err(Err(error)) => Some((error, true)),
+                    Err(Err(error)) => {
+                        let told = match errors {
+                            Errors::InStream if kind != Kind::Push => Answer::refusal(&error),
+                            _ => None,
+                        };
+                        let is_cut = told.is_none();
+                        if let Some(told) = told {
+                            let _ = tokio::time::timeout(silence, pieces.send(Ok(told))).await;
+                        }
+                        Some((error, is_cut))
+                    }
                     _ => None,
                 },
                 Outcome::Cut(error) => Some((error, true)),
@@ -295,14 +319,15 @@ impl Transfer {
 }
 
 impl Transfer {
-    /// Runs `work` on a thread of its own when its turn has come, and gives what it gives. When nobody
-    /// waits for that any more, its [`Work`] is cancelled.
+    /// Runs `work` for an admitted request on a thread of its own when its turn has come, and gives what it
+    /// gives; the request stays admitted. When nobody waits for that any more, its [`Work`] is cancelled.
     pub(super) async fn compute<T: Send + 'static>(
         &self,
         kind: Kind,
+        admitted: AdmittedRequest,
         work: impl FnOnce(&Work) -> Result<T, TransferError> + Send + 'static,
-    ) -> Result<T, TransferError> {
-        let turn = self.inner.pool(kind).turn().await?;
+    ) -> Result<(T, AdmittedRequest), TransferError> {
+        let turn = self.inner.pool(kind).line_up(admitted.0.caller())?.turn().await?;
         let stop = StopWork::default();
         let budget = Duration::from_secs(self.inner.config.git.cpu_budget_secs);
         let leave = Work::new(Arc::clone(&stop.flag), Some(budget));
@@ -310,14 +335,14 @@ impl Transfer {
         let done = self.inner.running.spawn_blocking(move || {
             let _turn = turn;
             let _in_span = span.enter();
-            work(&leave)
+            work(&leave).map(|made| (made, admitted))
         });
         done.await.unwrap_or(Err(TransferError::Crashed))
     }
 }
 
 impl Inner {
-    fn pool(&self, kind: Kind) -> &Pool {
+    fn pool(&self, kind: Kind) -> &Pool<CallerKey> {
         match kind {
             Kind::Listing => &self.listings,
             Kind::Pack => &self.packs,
@@ -327,7 +352,7 @@ impl Inner {
 }
 
 /// One running request of a caller, counted as long as this lives.
-pub struct AdmittedRequest(#[allow(dead_code)] Admitted<CallerKey>);
+pub struct AdmittedRequest(Admitted<CallerKey>);
 
 /// How the work of a transfer ended.
 enum Outcome {
@@ -420,6 +445,18 @@ pub(super) fn snapshot(repository: &Repository) -> Result<Arc<crate::git::snapsh
         path: repository.path().to_owned(),
         cause: Arc::new(cause),
     })
+}
+
+/// Logs how a client calls its session, if it does, and itself.
+pub(super) fn note_session(session_id: Option<&str>, agent: Option<&str>) {
+    if let Some(session_id) = session_id {
+        let agent = agent.unwrap_or("-");
+        tracing::info!(
+            client.session_id = session_id,
+            client.agent = agent,
+            "A client told the id of its session"
+        );
+    }
 }
 
 /// Logs an error that the client heard of, if at all, in the stream.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use auxin::config::GitSettings;
 use auxin::db::{By, ProtectedBranch, PushRow, PushState, RefChange, Visibility};
 use auxin::ids::{GitId, RepoId, TokenId};
 use auxin::names::{OwnerName, RepoAddress};
@@ -668,21 +669,25 @@ fn a_push_to_an_old_address_arrives_and_tells_the_new_one() {
 
 #[test]
 fn a_compressed_push_is_understood() {
-    let said = compressed_push(0);
+    let said = compressed_push(|_| {});
     assert!(said.contains("unpack ok"), "{said}");
     assert!(said.contains("ok refs/heads/main"), "{said}");
 }
 
 #[test]
 fn a_compressed_push_that_means_too_much_is_told_the_limit() {
-    let said = compressed_push(250);
-    assert!(said.contains("250 bytes"), "{said}");
-    assert!(said.contains("ng refs/heads/main"), "{said}");
+    for limit in [(|git| git.max_push_bytes = 250) as fn(&mut GitSettings), |git| {
+        git.max_compressed_push_bytes = 250
+    }] {
+        let said = compressed_push(limit);
+        assert!(said.contains("250 bytes"), "{said}");
+        assert!(said.contains("ng refs/heads/main"), "{said}");
+    }
 }
 
-/// Pushes a project as JGit does, compressed, to a server with this limit; what the server says.
-fn compressed_push(max_push_bytes: u64) -> String {
-    let server = Server::with(|settings| settings.git.max_push_bytes = max_push_bytes);
+/// Pushes a project as JGit does, compressed, to a server with these limits; what the server says.
+fn compressed_push(limit: impl FnOnce(&mut GitSettings)) -> String {
+    let server = Server::with(|settings| limit(&mut settings.git));
     server.user("anna", false);
     let work = work(&server, "work", "main");
     let id = git_ok(&work, &["rev-parse", "HEAD"]);

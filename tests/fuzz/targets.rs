@@ -67,6 +67,8 @@ fn limits() -> GitSettings {
         max_command_bytes: 16 << 10,
         max_push_options: 10,
         max_push_bytes: 1 << 20,
+        max_push_inflated_bytes: 8 << 20,
+        max_compressed_push_bytes: 1 << 20,
         max_push_objects: 2_000,
         max_object_bytes: 1 << 20,
         max_in_memory_bytes: 1 << 20,
@@ -402,6 +404,8 @@ pub fn filter() -> Target {
                 max_depth: 8,
                 max_bytes: 1 << 10,
                 max_parts: 16,
+                max_pattern_bytes: 1 << 10,
+                max_patterns: 16,
             };
             match Filter::parse(text, limits) {
                 Ok(filter) => {

@@ -369,3 +369,37 @@ fn stock_git_gets_objects_from_elsewhere_and_ends_with_a_whole_clone() {
         assert!(ok, "{errors}");
     }
 }
+
+#[test]
+fn the_settings_decide_what_is_offered_where_the_repository_is_silent() {
+    let mut repo = Repo::linear(2);
+    let offers = |repo: &Repo| {
+        let v2 = text(&repo.advertise(Protocol::V2)).join("\n");
+        let v0 = String::from_utf8_lossy(&repo.advertise(Protocol::V0)).into_owned();
+        [
+            v2.contains(" ref-in-want"),
+            v2.contains(" sideband-all"),
+            v2.contains("session-id="),
+            v0.contains(" session-id="),
+        ]
+    };
+    let want_ref = v2_fetch(&["want-ref refs/heads/main", "sideband-all", "done"]);
+    assert_eq!(offers(&repo), [false; 4]);
+    assert!(text(&repo.serve(Protocol::V2, &want_ref))[0].starts_with("ERR unexpected line"));
+
+    repo.settings.allow_ref_in_want = true;
+    repo.settings.allow_sideband_all = true;
+    repo.settings.advertise_session_id = true;
+    assert_eq!(offers(&repo), [true; 4]);
+    let served = String::from_utf8_lossy(&repo.serve(Protocol::V2, &want_ref)).into_owned();
+    assert!(served.contains("\u{1}wanted-refs"), "{served}");
+
+    for key in [
+        "uploadpack.allowRefInWant",
+        "uploadpack.allowSidebandAll",
+        "transfer.advertiseSID",
+    ] {
+        repo.git(&["config", key, "false"]);
+    }
+    assert_eq!(offers(&repo), [false; 4]);
+}

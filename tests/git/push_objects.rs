@@ -278,6 +278,9 @@ fn limits_are_told_in_the_report() {
     place.settings.max_push_objects = 2;
     place.push(&["main"]).refused("git.max_push_objects");
     place.settings.max_push_objects = 100;
+    place.settings.max_push_inflated_bytes = 5000;
+    place.push(&["main"]).refused("git.max_push_inflated_bytes");
+    place.settings.max_push_inflated_bytes = 0;
     place.settings.max_object_bytes = 1000;
     place.push(&["main"]).refused("git.max_object_bytes");
     place.settings.max_object_bytes = 1 << 30;

@@ -389,6 +389,29 @@ fn the_advertisement_is_what_stock_git_says() {
     assert!(capabilities.contains(words), "{capabilities}");
 }
 
+#[test]
+fn a_session_id_is_told_where_the_repository_or_else_the_settings_say_so() {
+    let mut place = Place::new();
+    let ids = |place: &Place| {
+        let told = String::from_utf8_lossy(&place.advertise()).into_owned();
+        let words = told.split_ascii_whitespace().map(str::to_owned);
+        let ids: Vec<String> = words.filter(|word| word.starts_with("session-id=")).collect();
+        ids
+    };
+    assert!(ids(&place).is_empty());
+    place.settings.advertise_session_id = true;
+    let (first, second) = (ids(&place), ids(&place));
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_ne!(first, second, "each answer has its own");
+    place.commit("a", "a");
+    place.push(&["main"]).ok();
+    place.on_server(&["config", "transfer.advertiseSID", "false"]);
+    assert!(ids(&place).is_empty());
+    place.settings.advertise_session_id = false;
+    place.on_server(&["config", "transfer.advertiseSID", "true"]);
+    assert_eq!(ids(&place).len(), 1);
+}
+
 /// The text of an advertisement, line by line, without lengths and capabilities.
 fn without_capabilities(advertisement: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();

@@ -558,3 +558,28 @@ fn server_options_and_session_ids_are_taken() {
         .assert_ok();
     copy.git(&["ls-remote", "-o", "mood=blue", "origin"]).assert_ok();
 }
+
+#[test]
+fn with_session_ids_the_log_says_which_answers_belong_to_which_client() {
+    let server = TestServer::prepare().setting("git.advertise_session_id", true).start();
+    let anna = server.user("anna");
+    let bare = server.repo("anna/song");
+    repositories::straight_history(&bare, 3);
+    let copy = anna.clone_repo("anna/song", "copy", &[]);
+    copy.write("late.txt", "late").commit("Late");
+    let ids_told = || {
+        let printed = server.printed();
+        let lines = printed.lines().filter(|line| line.contains("client.session_id"));
+        lines.filter(|line| line.contains("git/")).count()
+    };
+    assert_eq!(ids_told(), 0);
+
+    copy.git(&["-c", "transfer.advertiseSID=true", "fetch", "origin"])
+        .assert_ok();
+    let after_fetch = ids_told();
+    assert!(after_fetch >= 1, "{}", server.printed());
+    copy.git(&["-c", "transfer.advertiseSID=true", "push", "origin", "main"])
+        .assert_ok();
+    assert_eq!(ids_told(), after_fetch + 1, "{}", server.printed());
+    assert!(server.printed().contains("A client was told the id of this session"));
+}

@@ -334,3 +334,86 @@ fn dangerous_folders_pass_only_where_the_administrator_has_switched_the_check_of
         assert!(answer.text().contains(expected), "{checks}: {answer:?}");
     }
 }
+
+#[test]
+fn a_fetch_that_waits_for_its_turn_has_its_status_meanwhile_and_its_answer_then() {
+    let target = Target::with(TestServer::prepare().setting("git.max_packs_building", 1));
+    let off = target.server.repo("anna/off");
+    repositories::on_disk(&off, &["config", "http.uploadpack", "false"]).assert_ok();
+    let endless = endless_fetch(&target.server).bytes();
+    let pid = target.server.pid();
+    let used = || process::cpu_ticks(pid).expect("the server runs");
+    let before = used();
+    let in_front = Request::upload_pack("anna/bomb", 2, endless)
+        .by(&target.anna)
+        .open(target.server.url());
+    process::wait_until("the only turn is taken", Duration::from_secs(60), || {
+        used() - before > 50
+    });
+    let body = V2::fetch().arg(format!("want {}", target.tip)).arg("done").bytes();
+    let waiting = ["anna/song", "anna/off"].map(|repository| {
+        let mut stream = Request::upload_pack(repository, 2, body.clone())
+            .by(&target.anna)
+            .open(target.server.url());
+        // There is a deadline on reading, and in front of it is work for ten minutes.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).expect("the status comes before the turn");
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+        (head, stream)
+    });
+
+    drop(in_front);
+
+    let [served, refused] = waiting.map(|(head, stream)| {
+        let answer = crate::support::http::read_answer(head.as_slice().chain(stream));
+        wire::parse_v2_fetch(&answer.body).expect("pkt-lines")
+    });
+    assert!(served.pack.is_some(), "{served:?}");
+    // What can no longer have a status is told in the protocol.
+    let refused = refused.error.unwrap_or_default();
+    assert!(refused.contains("takes no fetches"), "{refused:?}");
+    target.assert_unharmed();
+}
+
+#[test]
+fn a_caller_with_many_slow_transfers_leaves_some_for_others() {
+    let target = Target::with(TestServer::prepare().setting("server.max_transfers", 8));
+    let ben = target.server.user("ben");
+    let public = target.server.public_repo("anna/open");
+    repositories::straight_history(&public, 2);
+    let command = wire::command(NO_OBJECT, &target.tip, "refs/heads/slow");
+    let body = wire::push(&[command], "report-status", &[], b"PACK");
+    let ask = |person| target.server.send(Request::upload_refs("anna/open", 2).by(person));
+    let mut slow = Vec::new();
+    let mut refused = None;
+    process::wait_until("the caller is told to wait", Duration::from_secs(60), || {
+        let mut stream = Request::new("POST", "/anna/song.git/git-receive-pack")
+            .header("Content-Type", "application/x-git-receive-pack-request")
+            .header("Content-Length", "100000")
+            .by(&target.anna)
+            .open(target.server.url());
+        stream.write_all(&body).expect("the server reads");
+        slow.push(stream);
+        let answer = ask(&target.anna);
+        refused = (answer.status != 200).then_some(answer);
+        refused.is_some()
+    });
+    let refused = refused.expect("just seen");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    // However many more the one caller tries.
+    for _ in 0..8 {
+        assert_eq!(ask(&ben).status, 200);
+        assert_eq!(ask(&target.anna).status, 429);
+    }
+
+    drop(slow);
+    process::wait_until("there is room again", Duration::from_secs(20), || {
+        ask(&target.anna).status == 200
+    });
+    target.assert_unharmed();
+}

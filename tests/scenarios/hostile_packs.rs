@@ -71,6 +71,7 @@ fn objects_pushes_and_packs_have_limits_that_can_be_set() {
         TestServer::prepare()
             .setting("git.max_object_bytes", MIB)
             .setting("git.max_push_bytes", 4 * MIB)
+            .setting("git.max_push_inflated_bytes", 8 * MIB)
             .setting("git.max_push_objects", 100),
     );
     let (pack, tip) = file_in_commit("blob", "100644", b"take", &noise(1, 2 * MIB));
@@ -85,6 +86,12 @@ fn objects_pushes_and_packs_have_limits_that_can_be_set() {
         pack.object(BLOB, &number.to_be_bytes());
     }
     target.assert_pack_refused(&tip, &pack.finish(), "objects");
+    // A few kilobytes that unfold to nine megabytes.
+    let (mut pack, tip) = file_in_commit("blob", "100644", b"take", b"la");
+    for number in 0..9 {
+        pack.object(BLOB, &vec![0; MIB - 1000 - number]);
+    }
+    target.assert_pack_refused(&tip, &pack.finish(), "git.max_push_inflated_bytes");
 }
 
 #[test]

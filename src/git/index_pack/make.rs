@@ -94,6 +94,7 @@ impl<'a> Worker<'a> {
         let size = delta_sizes(delta).map_err(|error| bad(error.into()))?.result;
         self.check_result_size(kind, size)?;
         let made = if kind == ObjectKind::Blob && want == Want::Id && size > STREAMED_RESULT_BYTES {
+            shared.count_inflated(size)?;
             let mut hasher = object_hasher(shared.hash, kind, size);
             each_delta_piece(small_base, delta, |piece| hasher.update(piece)).map_err(|error| bad(error.into()))?;
             Made {
@@ -101,6 +102,7 @@ impl<'a> Worker<'a> {
                 content: None,
             }
         } else if size <= IN_MEMORY_BYTES {
+            shared.count_inflated(size)?;
             let mut data = self.spare.pop().unwrap_or_default();
             apply_delta(small_base, delta, &mut data).map_err(|error| bad(error.into()))?;
             Made {
@@ -129,6 +131,7 @@ impl<'a> Worker<'a> {
         let delta = DeltaStream::open(delta).map_err(failed)?;
         let size = delta.result_size;
         self.check_result_size(kind, size)?;
+        shared.count_inflated(size)?;
         let mut hasher = object_hasher(shared.hash, kind, size);
         // Visitors see what is no blob whole.
         let room = if kind == ObjectKind::Blob { 0 } else { size as usize };

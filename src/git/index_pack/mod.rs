@@ -43,6 +43,8 @@ pub const DELTAS_FOR_THREADS: usize = 4096;
 pub struct IndexLimits {
     /// Largest pack, in bytes; 0 is no limit.
     pub max_pack_bytes: u64,
+    /// Most bytes that all objects have when inflated, and all deltas; 0 is no limit.
+    pub max_inflated_bytes: u64,
     /// Most objects in the pack.
     pub max_objects: u32,
     /// Largest object, in bytes.
@@ -68,6 +70,7 @@ impl IndexLimits {
     pub fn of_push(settings: &GitSettings) -> Self {
         Self {
             max_pack_bytes: settings.max_push_bytes,
+            max_inflated_bytes: settings.max_push_inflated_bytes,
             max_objects: settings.max_push_objects,
             max_object_bytes: settings.max_object_bytes,
             max_in_memory_bytes: settings.max_in_memory_bytes,
@@ -78,6 +81,16 @@ impl IndexLimits {
             deltas_for_threads: DELTAS_FOR_THREADS,
             other_threads: OtherThreads::default(),
         }
+    }
+
+    /// Refuses a pack that has come to this much, inflated.
+    fn check_inflated(&self, bytes: u64) -> Result<(), IndexError> {
+        if self.max_inflated_bytes > 0 && bytes > self.max_inflated_bytes {
+            return Err(IndexError::TooMuchInflated {
+                limit_bytes: self.max_inflated_bytes,
+            });
+        }
+        Ok(())
     }
 
     /// Refuses objects, and deltas, that are too large for deltas.
@@ -173,6 +186,15 @@ pub enum IndexError {
     /// Larger than a push may be.
     #[error("the pack exceeds the maximum of {limit_bytes} bytes for one push (git.max_push_bytes)")]
     PackTooLarge {
+        /// The limit in bytes.
+        limit_bytes: u64,
+    },
+    /// Its objects are larger than those of a push may be.
+    #[error(
+        "the objects of this push exceed the maximum of {limit_bytes} bytes, unpacked, for one push \
+         (git.max_push_inflated_bytes); push fewer branches at once"
+    )]
+    TooMuchInflated {
         /// The limit in bytes.
         limit_bytes: u64,
     },
@@ -333,6 +355,8 @@ struct Received {
     /// Deltas that name their base: (base, position in `entries`).
     ref_deltas: Vec<(ObjectId, u32)>,
     kept: Kept,
+    /// Inflated size of all entries, in bytes.
+    inflated_bytes: u64,
     /// Where the last entry ends and the checksum begins, in bytes.
     end: u64,
     checksum: ObjectId,

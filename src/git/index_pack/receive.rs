@@ -65,6 +65,7 @@ pub(super) fn receive<V: Visitor>(
         ref_deltas: Vec::new(),
         kept: Kept::new(limits.delta_cache_bytes / 2),
         pieces: 0,
+        inflated_bytes: 0,
     };
     for n in 0..count {
         if n % OBJECTS_PER_TICK == 0 {
@@ -78,6 +79,7 @@ pub(super) fn receive<V: Visitor>(
         ofs_deltas,
         ref_deltas,
         kept,
+        inflated_bytes,
         ..
     } = pass;
     let end = stream.position;
@@ -93,6 +95,7 @@ pub(super) fn receive<V: Visitor>(
         ofs_deltas,
         ref_deltas,
         kept,
+        inflated_bytes,
         end,
         checksum,
     }))
@@ -142,6 +145,8 @@ struct FirstPass<'a> {
     kept: Kept,
     /// Pieces inflated since the last tick.
     pieces: u32,
+    /// Inflated size of all entries so far, in bytes.
+    inflated_bytes: u64,
 }
 
 impl FirstPass<'_> {
@@ -158,6 +163,8 @@ impl FirstPass<'_> {
                 limit_bytes: self.limits.max_object_bytes,
             });
         }
+        self.inflated_bytes = self.inflated_bytes.saturating_add(size);
+        self.limits.check_inflated(self.inflated_bytes)?;
         let index = self.entries.len() as u32;
         let sink = match kind {
             EntryKind::OfsDelta => {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ pub(super) fn resolve<V: Visitor>(
         next_root: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         failure: Mutex::new(None),
+        inflated_bytes: AtomicU64::new(received.inflated_bytes),
         cache_bytes: limits.delta_cache_bytes / 2 / limits.threads.max(1),
     };
     let threads = if deltas < limits.deltas_for_threads {
@@ -158,6 +159,8 @@ pub(super) struct Shared<'a> {
     stop: AtomicBool,
     /// What went wrong first.
     failure: Mutex<Option<IndexError>>,
+    /// Size of all entries and of what deltas made so far, in bytes.
+    inflated_bytes: AtomicU64,
     /// Memory for objects that deltas build on, per thread, in bytes.
     cache_bytes: usize,
 }
@@ -175,6 +178,12 @@ impl Shared<'_> {
             return Err(Stopped::Cancelled);
         }
         Ok(())
+    }
+
+    /// Counts what a delta is about to make.
+    pub(super) fn count_inflated(&self, size_bytes: u64) -> Result<(), IndexError> {
+        let before = self.inflated_bytes.fetch_add(size_bytes, Ordering::Relaxed);
+        self.limits.check_inflated(before.saturating_add(size_bytes))
     }
 
     /// The deltas on the object `base`, once: however often a pack makes the same object, what builds

@@ -110,6 +110,7 @@ fn appending(base_len: usize, text: &[u8]) -> Vec<u8> {
 fn limits() -> IndexLimits {
     IndexLimits {
         max_pack_bytes: 0,
+        max_inflated_bytes: 0,
         max_objects: 1_000_000,
         max_object_bytes: 1 << 30,
         max_in_memory_bytes: 64 << 20,
@@ -646,6 +647,32 @@ fn a_pack_larger_than_the_limit_is_refused() {
         refusal_under(&small, &pack.finish()),
         IndexError::PackTooLarge { limit_bytes: 20 }
     ));
+}
+
+#[test]
+fn everything_that_a_pack_unfolds_to_is_counted_deltas_included() {
+    let mut pack = PackBuilder::new();
+    let base = pack.whole(ObjectKind::Blob, &[b'x'; 1000]);
+    let deltas = [b"a", b"b", b"c"].map(|end| appending(1000, end));
+    for delta in &deltas {
+        pack.ofs_delta(base, delta);
+    }
+    let pack = pack.finish();
+    let came = 1000 + deltas.iter().map(Vec::len).sum::<usize>() as u64;
+    let all = came + 3 * 1001;
+    let under = |max_inflated_bytes| IndexLimits {
+        max_inflated_bytes,
+        ..limits()
+    };
+
+    for limit in [came - 1, came, all - 1] {
+        let refused = refusal_under(&under(limit), &pack);
+        assert!(
+            matches!(refused, IndexError::TooMuchInflated { limit_bytes } if limit_bytes == limit),
+            "{refused}"
+        );
+    }
+    assert_eq!(taken_in_under(&under(all), &pack, &mut |_| None).1.objects, 4);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use gix::ObjectId;
 
 use super::{ReceiveError, ReceiveOptions, nonces, now_secs};
-use crate::git::advertise::{AGENT, HexId};
+use crate::git::advertise::{AGENT, HexId, session_id};
 use crate::git::object_store::ObjectStore;
 use crate::git::pkt_line::PktWriter;
 use crate::git::refs::RefFiles;
@@ -104,6 +104,9 @@ fn capabilities(snapshot: &Snapshot, options: &ReceiveOptions<'_>) -> String {
     }
     if config.advertise_push_options.unwrap_or(true) {
         words.push_str(" push-options");
+    }
+    if let Some(id) = session_id(snapshot, options.limits) {
+        words.push_str(&format!(" session-id={id}"));
     }
     words.push_str(&format!(" object-format={} agent={AGENT}", snapshot.hash()));
     words

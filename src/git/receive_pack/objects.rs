@@ -31,9 +31,6 @@ const GITMODULES_MAX_BYTES: u64 = 100 << 20;
 /// Largest list of objects to pass over, in bytes.
 const SKIP_LIST_MAX_BYTES: u64 = 64 << 20;
 
-/// Most of an unwanted pack that is read away so that the client hears why, in bytes.
-const DRAIN_MAX_BYTES: u64 = 4 << 30;
-
 /// Bytes read away at once.
 const DRAIN_BUFFER_BYTES: usize = 64 << 10;
 
@@ -217,7 +214,7 @@ impl Session<'_> {
             &mut tick,
         );
         if taken.is_err() && !is_at_end.get() {
-            drain(&mut input, &mut tick)?;
+            drain(&mut input, self.options.limits.max_drain_bytes, &mut tick)?;
         }
         match taken {
             Err(error @ IndexError::Unresolved { .. }) => Err(bases.reason().unwrap_or(error).into()),
@@ -394,13 +391,18 @@ impl Session<'_> {
     }
 }
 
-/// Reads an unwanted pack away, so that the client comes to read why it is unwanted.
-pub(super) fn drain(input: &mut dyn Read, tick: &mut dyn FnMut() -> Result<(), Stopped>) -> Result<(), Stopped> {
+/// Reads an unwanted pack away, at most `max_bytes` of it, so that the client comes to read why it is unwanted.
+pub(super) fn drain(
+    input: &mut dyn Read,
+    max_bytes: u64,
+    tick: &mut dyn FnMut() -> Result<(), Stopped>,
+) -> Result<(), Stopped> {
     let mut buffer = vec![0; DRAIN_BUFFER_BYTES];
-    let mut left = DRAIN_MAX_BYTES;
+    let mut left = max_bytes;
     while left > 0 {
         tick()?;
-        match input.read(&mut buffer) {
+        let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        match input.read(&mut buffer[..room]) {
             Ok(0) => break,
             Ok(read) => left = left.saturating_sub(read as u64),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -409,4 +411,23 @@ pub(super) fn drain(input: &mut dyn Read, tick: &mut dyn FnMut() -> Result<(), S
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_of_an_unwanted_pack_is_read_than_the_limit_says() {
+        for (max_bytes, rest_bytes) in [
+            (0, 1 << 20),
+            (10, (1 << 20) - 10),
+            (100_000, (1 << 20) - 100_000),
+            (1 << 30, 0),
+        ] {
+            let mut input = &vec![0; 1 << 20][..];
+            drain(&mut input, max_bytes, &mut || Ok(())).expect("nobody stops it");
+            assert_eq!(input.len(), rest_bytes, "{max_bytes}");
+        }
+    }
 }

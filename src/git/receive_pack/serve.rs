@@ -137,10 +137,11 @@ pub fn serve(
 ) -> Result<ReceiveStats, ReceiveError> {
     let mut commands = PushCommands::default();
     let mut tick = || options.work.check();
+    let max_drain_bytes = options.limits.max_drain_bytes;
     let snapshot = match repository.snapshot() {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            drain(input, &mut tick)?;
+            drain(input, max_drain_bytes, &mut tick)?;
             Channel::new(out, &commands.capabilities, None).fatal(BROKEN_REPOSITORY)?;
             return Err(error.into());
         }
@@ -150,7 +151,7 @@ pub fn serve(
     let read = commands::read(&mut reader, snapshot.hash(), &limits, &mut commands);
     let mut input = reader.into_rest();
     if let Err(error) = read {
-        drain(&mut input, &mut tick)?;
+        drain(&mut input, max_drain_bytes, &mut tick)?;
         Channel::new(out, &commands.capabilities, None).fatal(&error.to_string())?;
         return Err(error.into());
     }
@@ -158,7 +159,7 @@ pub fn serve(
         return Ok(ReceiveStats::default());
     }
     if commands.certificate.is_some() && nonces(&snapshot, options).is_none() {
-        drain(&mut input, &mut tick)?;
+        drain(&mut input, max_drain_bytes, &mut tick)?;
         let error = CommandError::Signed;
         Channel::new(out, &commands.capabilities, None).fatal(&error.to_string())?;
         return Err(error.into());
@@ -289,7 +290,9 @@ impl Session<'_> {
         let pushed = if !self.commands.has_pack() {
             None
         } else if commands.iter().all(Command::is_refused) {
-            drain(input, &mut || self.options.work.check())?;
+            drain(input, self.options.limits.max_drain_bytes, &mut || {
+                self.options.work.check()
+            })?;
             None
         } else {
             match self.unpack(input) {

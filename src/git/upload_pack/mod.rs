@@ -17,7 +17,7 @@ pub mod wants;
 use std::io::{self, Write};
 
 use self::answers::{ListingKey, ListingKind};
-use super::advertise::{write_v0, write_v2};
+use super::advertise::{advertises_session_id, write_v0, write_v2};
 use super::emit::{EmitError, PackStats};
 use super::object_store::StoreError;
 use super::pkt_line::PktWriter;
@@ -210,7 +210,7 @@ pub fn advertise(snapshot: &Snapshot, options: &UploadOptions<'_>, out: &mut dyn
         .answers
         .as_ref()
         // An id of its own for each answer.
-        .filter(|_| lists_refs && !snapshot.config.advertise_session_id)
+        .filter(|_| lists_refs && !advertises_session_id(snapshot, options.limits))
     else {
         return Ok(write_advertisement(snapshot, options, out)?);
     };

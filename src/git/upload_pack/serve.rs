@@ -16,7 +16,8 @@ use super::response::{PackAnswer, send_pack, send_planned};
 use super::wants::{Access, WantedRef};
 use super::{Asked, Protocol, UploadError, UploadOptions, UploadStats, bundles};
 use crate::git::advertise::{
-    HexId, allows_filter, allows_reachable_wants, object_format, offers_bundle_uri, offers_object_info,
+    HexId, allows_filter, allows_reachable_wants, allows_ref_in_want, allows_sideband_all, object_format,
+    offers_bundle_uri, offers_object_info,
 };
 use crate::git::emit::PackStats;
 use crate::git::filter::{Filter, FilterLimits};
@@ -153,14 +154,16 @@ impl<'e> Exchange<'e, '_> {
     fn fetch_v2(&mut self, mut request: FetchRequest) -> Result<(), UploadError> {
         let options = self.options;
         let mut access = self.begin(&request)?;
-        let config = access.snapshot.config.clone();
         if request.sideband_all {
-            if !config.allow_sideband_all {
+            if !allows_sideband_all(&access.snapshot, options.limits) {
                 return refuse("unexpected line: 'sideband-all'");
             }
             self.out.use_sideband_all();
         }
-        if let (false, Some(name)) = (config.allow_ref_in_want, request.want_refs.first()) {
+        if let (false, Some(name)) = (
+            allows_ref_in_want(&access.snapshot, options.limits),
+            request.want_refs.first(),
+        ) {
             return refuse(format!("unexpected line: 'want-ref {}'", quotable(name)));
         }
         let wanted_refs = access.wanted_refs(&request)?;
@@ -273,7 +276,7 @@ impl<'e> Exchange<'e, '_> {
         named.extend(filter.pattern_blobs());
         access.check_wants(self.repository, &named, &mut || self.options.work.check())?;
         filter
-            .check_patterns(&access.snapshot.objects)?
+            .check_patterns(&access.snapshot.objects, FilterLimits::from(self.options.limits))?
             .map_err(|error| UploadError::Refused(error.to_string()))?;
         Ok(filter)
     }

@@ -232,17 +232,23 @@ impl Answer {
     /// # Errors
     /// `error` itself if it is none for the person at the client.
     pub fn refused_fetch(error: TransferError) -> Result<Self, TransferError> {
-        if !error.is_refusal() {
+        let Some(told) = Self::refusal(&error) else {
             return Err(error);
-        }
+        };
         tracing::info!(%error, "A fetch was refused: {error}");
+        Ok(Self::whole(told))
+    }
+
+    /// The body of an answer to a fetch that tells `error`; `None` if it is none for the person at the client.
+    pub(super) fn refusal(error: &TransferError) -> Option<Bytes> {
+        if !error.is_refusal() {
+            return None;
+        }
         let mut bytes = Vec::new();
         let mut out = PktWriter::new(&mut bytes);
-        out.error(&error.to_string())
-            .and_then(|()| out.flush_out())
-            .map_err(TransferError::Answer)?;
+        let written = out.error(&error.to_string()).and_then(|()| out.flush_out());
         drop(out);
-        Ok(Self::whole(bytes))
+        written.is_ok().then(|| bytes.into())
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,54 +14,58 @@ pub(super) const RETRY_AFTER_SECS: u64 = 10;
 
 /// A bounded number of turns.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Pool<K: Eq + Hash + Clone> {
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    max_waiting: usize,
+    waiting: Callers<K>,
 }
 
-/// More requests wait than may.
+/// More requests wait, or run, than may: of all, or of this caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl Pool {
+impl<K: Eq + Hash + Clone> Pool<K> {
+    /// `turns` at once; `max_waiting` requests may wait, shared as [`Callers::sharing`] says.
     pub(super) fn new(turns: usize, max_waiting: usize) -> Self {
         Self {
             turns: Arc::new(Semaphore::new(turns.max(1))),
-            waiting: AtomicUsize::new(0),
-            max_waiting,
+            waiting: Callers::sharing(max_waiting),
         }
     }
 
-    /// Waits for a turn.
+    /// A turn, or a place in the line of those who wait for one.
     ///
     /// # Errors
-    /// [`Full`] at once when `max_waiting` others wait already.
-    pub(super) async fn turn(&self) -> Result<Turn, Full> {
+    /// [`Full`] if the line is, for this caller.
+    pub(super) fn line_up(&self, caller: K) -> Result<Place<K>, Full> {
         if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(Turn::new(&self.turns, permit));
+            return Ok(Place::Turn(Turn::new(&self.turns, permit)));
         }
-        let _place = Place::take(&self.waiting, self.max_waiting)?;
-        let permit = Arc::clone(&self.turns).acquire_owned().await;
-        Ok(Turn::new(&self.turns, permit.map_err(|_closed| Full)?))
+        let place = self.waiting.admit(caller).ok_or(Full)?;
+        Ok(Place::Waiting(place, Arc::clone(&self.turns)))
     }
 }
 
-/// A place among those who wait; given back when the waiting ends, however it ends.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, max: usize) -> Result<Self, Full> {
-        let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            (now < max).then_some(now + 1)
-        });
-        taken.map(|_| Self(waiting)).map_err(|_| Full)
-    }
+/// What [`Pool::line_up`] gives. Dropped, it is free for others.
+pub(super) enum Place<K: Eq + Hash> {
+    /// It is this one's turn.
+    Turn(Turn),
+    /// It has to wait.
+    Waiting(Admitted<K>, Arc<Semaphore>),
 }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+impl<K: Eq + Hash> Place<K> {
+    /// Waits for the turn, behind everybody who waits already.
+    ///
+    /// # Errors
+    /// [`Full`] when there will be no more turns.
+    pub(super) async fn turn(self) -> Result<Turn, Full> {
+        match self {
+            Self::Turn(turn) => Ok(turn),
+            Self::Waiting(_place, turns) => {
+                let permit = Arc::clone(&turns).acquire_owned().await;
+                Ok(Turn::new(&turns, permit.map_err(|_closed| Full)?))
+            }
+        }
     }
 }
 
@@ -94,50 +97,77 @@ impl Turn {
     }
 }
 
-/// How many requests of each caller run.
+/// What each caller has of something that is bounded: requests, threads, places in a line.
 #[derive(Debug)]
 pub(in crate::service) struct Callers<K: Eq + Hash + Clone> {
-    running: Arc<Mutex<HashMap<K, usize>>>,
+    held: Arc<Mutex<Held<K>>>,
     max_each: usize,
 }
 
+#[derive(Debug)]
+struct Held<K> {
+    of: HashMap<K, usize>,
+    free: usize,
+}
+
 impl<K: Eq + Hash + Clone> Callers<K> {
+    /// Each caller may have `max_each`, however many callers there are.
     pub(in crate::service) fn new(max_each: usize) -> Self {
+        Self::bounded(usize::MAX, max_each)
+    }
+
+    /// There are `places` in all, and no caller may have more of them than are free: the more callers
+    /// there are, the less each can take, and whoever has none finds one as long as there is one.
+    pub(in crate::service) fn sharing(places: usize) -> Self {
+        Self::bounded(places, usize::MAX)
+    }
+
+    fn bounded(free: usize, max_each: usize) -> Self {
+        let of = HashMap::new();
         Self {
-            running: Arc::default(),
+            held: Arc::new(Mutex::new(Held { of, free })),
             max_each,
         }
     }
 
-    /// Counts a request of `key` until the returned guard is dropped; `None` when it is one too many.
+    /// Counts one for `key` until the returned guard is dropped; `None` when it is one too many.
     pub(in crate::service) fn admit(&self, key: K) -> Option<Admitted<K>> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(key.clone()).or_default();
-        if *count >= self.max_each {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = held.of.get(&key).copied().unwrap_or(0);
+        if has >= self.max_each || has >= held.free {
             return None;
         }
-        *count += 1;
+        held.of.insert(key.clone(), has + 1);
+        held.free -= 1;
         Some(Admitted {
-            running: Arc::clone(&self.running),
+            held: Arc::clone(&self.held),
             key,
         })
     }
 }
 
-/// One counted request.
+/// One counted thing.
 #[derive(Debug)]
 pub(in crate::service) struct Admitted<K: Eq + Hash> {
-    running: Arc<Mutex<HashMap<K, usize>>>,
+    held: Arc<Mutex<Held<K>>>,
     key: K,
+}
+
+impl<K: Eq + Hash + Clone> Admitted<K> {
+    /// Who has it.
+    pub(super) fn caller(&self) -> K {
+        self.key.clone()
+    }
 }
 
 impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.key) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.free += 1;
+        if let Some(count) = held.of.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                running.remove(&self.key);
+                held.of.remove(&self.key);
             }
         }
     }
@@ -149,12 +179,17 @@ mod tests {
 
     use super::*;
 
+    /// Waits for a turn of `pool` as a caller of its own.
+    async fn turn(pool: &Pool<u32>, caller: u32) -> Result<Turn, Full> {
+        pool.line_up(caller)?.turn().await
+    }
+
     #[tokio::test]
     async fn turns_are_given_in_the_order_of_asking() {
         let pool = Pool::new(1, 8);
-        let first = pool.turn().await.expect("free");
-        let mut second = Box::pin(pool.turn());
-        let mut third = Box::pin(pool.turn());
+        let first = turn(&pool, 1).await.expect("free");
+        let mut second = Box::pin(turn(&pool, 2));
+        let mut third = Box::pin(turn(&pool, 3));
         assert!((&mut second).now_or_never().is_none());
         assert!((&mut third).now_or_never().is_none());
 
@@ -168,26 +203,26 @@ mod tests {
     #[tokio::test]
     async fn one_who_waits_for_a_slow_client_lets_others_work() {
         let pool = Pool::new(1, 8);
-        let mut slow = pool.turn().await.expect("free");
+        let mut slow = turn(&pool, 1).await.expect("free");
         slow.pause();
-        let other = pool.turn().await.expect("given back");
+        let other = turn(&pool, 2).await.expect("given back");
         assert!(slow.resume().now_or_never().is_none());
         drop(other);
         slow.resume().await;
-        assert!(pool.turn().now_or_never().is_none());
+        assert!(turn(&pool, 3).now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn when_too_many_wait_the_next_is_turned_away_at_once() {
         let pool = Pool::new(1, 1);
-        let running = pool.turn().await.expect("free");
-        let mut waiting = Box::pin(pool.turn());
+        let running = turn(&pool, 1).await.expect("free");
+        let mut waiting = Box::pin(turn(&pool, 2));
         assert!((&mut waiting).now_or_never().is_none());
-        assert!(matches!(pool.turn().await, Err(Full)));
+        assert!(matches!(turn(&pool, 3).await, Err(Full)));
 
         // One that gave up waiting leaves its place to another.
         drop(waiting);
-        let mut waiting = Box::pin(pool.turn());
+        let mut waiting = Box::pin(turn(&pool, 3));
         assert!((&mut waiting).now_or_never().is_none());
         drop(running);
         waiting.await.expect("its turn came");
@@ -202,5 +237,24 @@ mod tests {
         assert!(callers.admit("ben").is_some());
         drop(one);
         assert!(callers.admit("anna").is_some());
+    }
+
+    #[test]
+    fn greedy_callers_leave_places_for_everybody_else() {
+        let places = Callers::sharing(256);
+        let mut taken = Vec::new();
+        for _ in 0..64 {
+            taken.extend((0..4).filter_map(|caller| places.admit(caller)));
+        }
+        assert!(taken.len() < 4 * 64, "four callers took all places");
+        // Others come, each with one request, and find a place until all are taken.
+        let free = 256 - taken.len();
+        assert!(free >= 50, "{free}");
+        taken.extend((0..free).map(|caller| places.admit(100 + caller).expect("a place")));
+        assert!(places.admit(1000).is_none());
+
+        taken.clear();
+        let alone: Vec<_> = (0..200).map_while(|_| places.admit(1)).collect();
+        assert_eq!(alone.len(), 128);
     }
 }
