@@ -63,14 +63,14 @@ def drain(server, path, body=None, service="upload-pack", version=2):
     start = time.monotonic()
     with socket.create_connection((host, int(port))) as link:
         link.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + (body or b""))
-        begun, first_secs, size = b"", None, 0
+        begun, tail, first_secs, size = b"", b"", None, 0
         while got := link.recv_into(buffer):
             size += got
             if first_secs is None:
                 begun += buffer[:got]
                 if body is None or service != "upload-pack" or b"PACK" in begun:
                     first_secs = time.monotonic() - start
-            tail = bytes(buffer[max(0, got - 32):got])
+            tail = tail[-32:] + bytes(buffer[max(0, got - 32):got])
     secs = time.monotonic() - start
     if b" 200 " not in begun[:20] or b"ERR " in begun[:600]:
         raise SystemExit(f"{server.title} {path}: {begun[:600]!r}")
