@@ -1,7 +1,9 @@
 //! Clone, fetch and push with every stock git on the machine and every protocol version.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::support::process;
 use crate::support::repositories::{self, Import};
 use crate::support::wire::{self, V0, V2};
 use crate::support::{GitProgram, MIB, Person, Request, TestServer, WorkTree, noise};
@@ -574,12 +576,12 @@ fn with_session_ids_the_log_says_which_answers_belong_to_which_client() {
     };
     assert_eq!(ids_told(), 0);
 
-    copy.git(&["-c", "transfer.advertiseSID=true", "fetch", "origin"])
+    let url = anna.url("anna/song");
+    anna.git(&["-c", "transfer.advertiseSID=true", "clone", &url, "other"])
         .assert_ok();
-    let after_fetch = ids_told();
-    assert!(after_fetch >= 1, "{}", server.printed());
+    process::wait_until("the fetch is in the log", Duration::from_secs(20), || ids_told() == 1);
     copy.git(&["-c", "transfer.advertiseSID=true", "push", "origin", "main"])
         .assert_ok();
-    assert_eq!(ids_told(), after_fetch + 1, "{}", server.printed());
-    assert!(server.printed().contains("A client was told the id of this session"));
+    process::wait_until("the push is in the log", Duration::from_secs(20), || ids_told() == 2);
+    server.wait_for_line("A client was told the id of this session");
 }
