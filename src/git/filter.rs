@@ -314,8 +314,9 @@ fn pattern_lines(content: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[derive(Clone)]
 struct Place {
     tree: Pos,
-    /// Levels below the commit's root.
-    depth: u64,
+    /// Levels that what is in it lies below the commit's root; below a tree that was wanted by id git
+    /// does not count that tree.
+    inner_depth: u64,
     path: Vec<u8>,
     /// What the patterns of each sparse rule say of the folder itself.
     included: Vec<bool>,
@@ -426,14 +427,14 @@ impl FilteredTrees {
         }
         let mut stack = vec![Place {
             tree: root,
-            depth: 0,
+            inner_depth: u64::from(!is_wanted),
             path: Vec::new(),
             included: vec![false; sparse_rules],
         }];
         let mut buffer = Vec::new();
         while let Some(place) = stack.pop() {
             walker.step(tick)?;
-            if !self.opens(place.depth) || !self.is_news(&place) {
+            if !self.opens(place.inner_depth) || !self.is_news(&place) {
                 continue;
             }
             let object = walker.reader().read_at(place.tree, &mut buffer)?;
@@ -464,16 +465,16 @@ impl FilteredTrees {
                     if without.has(tree) {
                         continue;
                     }
-                    if self.keeps_tree(place.depth + 1) {
+                    if self.keeps_tree(place.inner_depth) {
                         bits.set(tree);
                     }
                     stack.push(Place {
                         tree,
-                        depth: place.depth + 1,
+                        inner_depth: place.inner_depth + 1,
                         path,
                         included,
                     });
-                } else if self.may_keep_blob(place.depth + 1, &included) {
+                } else if self.may_keep_blob(place.inner_depth, &included) {
                     let Some(blob) = store.position(entry.id) else {
                         return Err(WalkError::Missing(entry.id.to_owned()));
                     };
@@ -488,7 +489,7 @@ impl FilteredTrees {
 
     /// Whether a tree was not walked yet, or only deeper down where more of it was left out.
     fn is_news(&mut self, place: &Place) -> bool {
-        let depth = if self.has_depth { place.depth } else { 0 };
+        let depth = if self.has_depth { place.inner_depth } else { 0 };
         let key = (place.tree.0, place.path.clone());
         if let Some(least) = self.walked.get_mut(&key) {
             let is_news = depth < *least;
@@ -504,10 +505,10 @@ impl FilteredTrees {
         true
     }
 
-    /// Whether anything below a tree at this depth can pass.
+    /// Whether anything at this depth can pass.
     fn opens(&self, depth: u64) -> bool {
         self.rules.iter().all(|rule| match rule {
-            Rule::TreeDepth(limit) => depth + 1 < *limit,
+            Rule::TreeDepth(limit) => depth < *limit,
             Rule::ObjectType(kind) => matches!(kind, ObjectKind::Tree | ObjectKind::Blob),
             _ => true,
         })

@@ -347,7 +347,15 @@ pub fn write(steps: &[Step], layout: Layout, bare: &Path) {
             on_disk(bare, &["repack", "-adfq"]).assert_ok();
         }
         Layout::MultiPack => {
-            on_disk(bare, &["multi-pack-index", "write", "--bitmap"]).assert_ok();
+            // A small import is loose, and of nothing there is no index.
+            on_disk(bare, &["repack", "-dq"]).assert_ok();
+            if std::fs::read_dir(bare.join("objects/pack"))
+                .expect("lists")
+                .next()
+                .is_some()
+            {
+                on_disk(bare, &["multi-pack-index", "write", "--bitmap"]).assert_ok();
+            }
         }
         Layout::Maintained => {
             on_disk(bare, &["repack", "-adq", "--write-bitmap-index"]).assert_ok();

@@ -83,6 +83,11 @@ fn with_a_full_queue_the_answer_is_to_come_again() {
     let stream = Request::upload_pack("anna/bomb", 2, body)
         .by(&target.anna)
         .open(target.server.url());
+    // Were it not at work yet, the next request would have the turn and this one none.
+    let pid = target.server.pid();
+    let used = || process::cpu_ticks(pid).expect("the server runs");
+    let before = used();
+    process::wait_until("the server works", Duration::from_secs(60), || used() - before > 50);
     let fetch = || {
         let body = V2::fetch().arg(format!("want {}", target.tip)).arg("done").bytes();
         target

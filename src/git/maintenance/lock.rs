@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, test_kill_process};
 
@@ -48,6 +48,10 @@ pub enum LockError {
     Stopped(#[from] Stopped),
 }
 
+/// For so long a taken lock says nothing: a program that this process starts has it too, from its fork
+/// until its exec.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// The right to maintain one repository.
 #[derive(Debug)]
 pub struct MaintenanceLock {
@@ -73,10 +77,11 @@ impl MaintenanceLock {
             .write(true)
             .open(&path)
             .map_err(fail)?;
+        let began = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if wait => {
+                Err(TryLockError::WouldBlock) if wait || began.elapsed() < MOMENT => {
                     tick()?;
                     std::thread::sleep(PAUSE);
                 }
