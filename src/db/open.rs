@@ -80,40 +80,37 @@ pub(super) async fn prepare(
         path: path.to_owned(),
         cause: Arc::new(cause),
     };
-    let file = path.to_owned();
-    blocking(move || make_private(&file)).await.map_err(failed_to_open)?;
+    // Processes that start at once do this one after the other: SQLite does not wait for another
+    // that turns a new file into one with a write-ahead log, and only one may upgrade.
+    let (file, lock) = (path.to_owned(), sibling(path, ".upgrade-lock"));
+    let guard = blocking(move || {
+        let guard = OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
+        guard.lock()?;
+        make_private(&file)?;
+        Ok(guard)
+    })
+    .await
+    .map_err(failed_to_open)?;
     let mut conn = write_options(path).connect().await.map_err(|error| DbError::Open {
         path: path.to_owned(),
         cause: Arc::new(error),
     })?;
-
     if let Some(upgrade) = pending(&mut conn, path, &migrations).await? {
-        if upgrade.from > 0 && is_in_use() {
-            return Err(DbError::Older { path: path.to_owned() });
-        }
-        // Two processes that start at once: one upgrades, the other waits and finds nothing to do.
-        let lock = sibling(path, ".upgrade-lock");
-        let guard = blocking(move || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
-            file.lock()?;
-            Ok(file)
-        })
-        .await
-        .map_err(failed_to_open)?;
-        if let Some(upgrade) = pending(&mut conn, path, &migrations).await? {
-            if upgrade.from > 0 {
-                copy_before(&mut conn, path, upgrade.to_first, clock).await?;
+        if upgrade.from > 0 {
+            if is_in_use() {
+                return Err(DbError::Older { path: path.to_owned() });
             }
-            Migrator::with_migrations(migrations)
-                .run(&mut conn)
-                .await
-                .map_err(|error| DbError::Upgrade {
-                    path: path.to_owned(),
-                    cause: Arc::new(error),
-                })?;
+            copy_before(&mut conn, path, upgrade.to_first, clock).await?;
         }
-        drop(guard);
+        Migrator::with_migrations(migrations)
+            .run(&mut conn)
+            .await
+            .map_err(|error| DbError::Upgrade {
+                path: path.to_owned(),
+                cause: Arc::new(error),
+            })?;
     }
+    drop(guard);
 
     let instance_id = instance_id(&mut conn).await?;
     Ok((conn, instance_id))
