@@ -176,6 +176,18 @@ pub fn remove_all(folder: &Path) -> Result<(), BundleError> {
     Ok(())
 }
 
+/// Whether there is a bundle in `folder`.
+///
+/// # Errors
+/// The disk's.
+pub fn exists(folder: &Path) -> io::Result<bool> {
+    match names(folder) {
+        Ok(names) => Ok(!names.is_empty()),
+        Err(BundleError::Io { source, .. }) => Err(source),
+        Err(other) => Err(io::Error::other(other)),
+    }
+}
+
 /// The newest bundle in `folder`.
 ///
 /// # Errors

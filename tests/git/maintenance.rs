@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use auxin::config::MaintenanceSettings;
+use auxin::config::{GitSettings, MaintenanceSettings};
 use auxin::git::ObjectId;
 use auxin::git::maintenance::{self, MaintenanceOptions, MaintenanceReport, PackFile, PushGuard, Role, Survey};
 use auxin::git::plan::{PackRequest, plan};
@@ -17,6 +17,7 @@ use crate::plan::{TestRepo, git_in};
 #[derive(Clone, Default)]
 struct Wish {
     settings: MaintenanceSettings,
+    git: GitSettings,
     only_due: bool,
     with_deltas: bool,
     keep: Vec<ObjectId>,
@@ -39,6 +40,7 @@ impl Wish {
         let repository = Repository::open(path, false).expect("opens");
         let options = MaintenanceOptions {
             settings: &self.settings,
+            git: &self.git,
             is_full: !self.only_due,
             is_pushed_to: true,
             with_deltas: self.with_deltas,
@@ -609,6 +611,7 @@ fn nothing_is_written_where_the_disk_is_too_full() {
     };
     let options = MaintenanceOptions {
         settings: &settings,
+        git: &GitSettings::default(),
         is_full: true,
         is_pushed_to: false,
         with_deltas: false,
@@ -648,6 +651,7 @@ fn a_damaged_pack_is_not_carried_into_a_new_one() {
     let wish = Wish::grace_days(14);
     let options = MaintenanceOptions {
         settings: &wish.settings,
+        git: &wish.git,
         is_full: true,
         is_pushed_to: false,
         with_deltas: false,
@@ -705,4 +709,111 @@ fn a_delta_whose_base_goes_elsewhere_becomes_another_delta() {
     assert_git_is_content(&repo);
     assert_eq!(repo.all_objects(), before);
     assert!(survey(&repo).other_pack().is_some());
+}
+
+/// The bundles of a repository.
+fn bundles(repo: &TestRepo) -> Vec<PathBuf> {
+    let entries = fs::read_dir(repo.path.join("auxin-bundles"));
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "bundle"));
+    paths.sort();
+    paths
+}
+
+fn step<'a>(report: &'a MaintenanceReport, name: &str) -> Option<&'a maintenance::StepReport> {
+    report.steps.iter().find(|step| step.step == name)
+}
+
+#[test]
+fn a_bundle_is_made_with_the_clone_pack_where_bundles_are_offered() {
+    let repo = scattered();
+    let mut wish = Wish::grace_days(14);
+    assert_eq!(step(&wish.maintain(&repo.path), "bundle"), None, "nobody asked for it");
+    assert_eq!(bundles(&repo), Vec::<PathBuf>::new());
+
+    wish.git.bundle_uri = true;
+    wish.only_due = true;
+    assert!(
+        step(&wish.maintain(&repo.path), "bundle").expect("a step").is_changed,
+        "there was none yet"
+    );
+    let first = bundles(&repo);
+    push_takes(&repo, 3);
+    assert!(
+        !step(&wish.maintain(&repo.path), "bundle").expect("a step").is_changed,
+        "it may fall behind a little"
+    );
+    assert_eq!(bundles(&repo), first);
+    wish.only_due = false;
+    assert!(
+        step(&wish.maintain(&repo.path), "bundle").expect("a step").is_changed,
+        "the clone pack is a new one"
+    );
+
+    let newest = bundles(&repo).pop().expect("a bundle");
+    assert_ne!(newest, first[0]);
+    let shown = repo.git(&["bundle", "list-heads", &newest.display().to_string()]);
+    assert!(
+        shown.contains(&format!("{} refs/heads/main", repo.id("main"))),
+        "{shown}"
+    );
+    repo.git(&["bundle", "verify", "--quiet", &newest.display().to_string()]);
+    assert!(
+        !step(&wish.maintain(&repo.path), "bundle").expect("a step").is_changed,
+        "nothing moved"
+    );
+    repo.git(&["config", "uploadpack.advertiseBundleURIs", "false"]);
+    push_takes(&repo, 1);
+    assert_eq!(
+        step(&wish.maintain(&repo.path), "bundle"),
+        None,
+        "the repository says no"
+    );
+}
+
+#[test]
+fn sha256_repositories_are_put_in_order_too_and_get_bundles() {
+    let repo = TestRepo::with_history_in("sha256");
+    repo.git(&["repack", "-adfq"]);
+    for tip in ["main~8", "side~3"] {
+        assert!(
+            git_in(
+                &repo.path,
+                &["pack-objects", "-q", "--revs", "objects/pack/pack"],
+                tip.as_bytes()
+            )
+            .0
+        );
+    }
+    push_takes(&repo, 2);
+    let before = repo.all_objects();
+    let mut wish = Wish::grace_days(14);
+    wish.git.bundle_uri = true;
+
+    let report = wish.maintain(&repo.path);
+
+    assert!(
+        step(&report, "bitmap").is_some_and(|step| step.is_changed),
+        "{report:?}"
+    );
+    assert_git_is_content(&repo);
+    assert_bitmap_is_right(&repo, &["main", "side"]);
+    assert_eq!(repo.all_objects(), before);
+    let bundle = bundles(&repo).pop().expect("a bundle").display().to_string();
+    assert!(
+        fs::read(&bundle)
+            .expect("reads")
+            .starts_with(b"# v3 git bundle\n@object-format=sha256\n")
+    );
+    repo.git(&["bundle", "verify", "--quiet", &bundle]);
+    let copy = repo.path.with_file_name("copy.git");
+    repo.git(&["clone", "--quiet", "--bare", &bundle, &copy.display().to_string()]);
+    assert_eq!(
+        git_in(&copy, &["rev-parse", "main"], b"").1,
+        repo.git(&["rev-parse", "main"]).into_bytes()
+    );
 }

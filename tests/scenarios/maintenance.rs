@@ -22,7 +22,7 @@ fn eager() -> Prepare {
 
 #[test]
 fn after_some_pushes_the_server_puts_a_repository_in_order_by_itself() {
-    let server = eager().start();
+    let server = eager().setting("git.bundle_uri", true).start();
     let anna = server.user("anna");
     let bare = server.repo("anna/song");
     let song = anna.new_project("song");
@@ -41,6 +41,15 @@ fn after_some_pushes_the_server_puts_a_repository_in_order_by_itself() {
     });
 
     server.wait_for_line("Maintenance of anna/song");
+    process::wait_until("there is a bundle", Duration::from_secs(60), || {
+        let entries = std::fs::read_dir(bare.join("auxin-bundles"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .map(|entry| entry.path())
+            .any(|path| path.extension().is_some_and(|end| end == "bundle"))
+    });
     repositories::assert_sound(&bare);
     anna.clone_repo("anna/song", "copy", &[]).assert_sound();
     song.write("Song.txt", "more").commit("More");

@@ -45,7 +45,9 @@ pub use self::own::Role;
 pub use self::remove::sweep as sweep_rests;
 pub use self::state::State;
 pub use self::survey::{Due, PackFile, Survey};
+use super::advertise::offers_bundle_uri;
 use super::bitmap::BitmapWriteError;
+use super::bundle::{self, BundleError};
 use super::commit_graph::{self, CommitGraph, GraphLayout, GraphPos, WriteError as GraphError};
 use super::index_pack::IndexError;
 use super::midx::MidxWriteError;
@@ -54,7 +56,7 @@ use super::ref_transaction::{self, PackRefsError};
 use super::snapshot::{OpenError, Repository, Snapshot};
 use super::walk::WalkError;
 use super::work::{Stopped, Tick};
-use crate::config::MaintenanceSettings;
+use crate::config::{GitSettings, MaintenanceSettings};
 
 /// How often a step begins again because stock git repacked meanwhile.
 const MAX_TRIES: usize = 5;
@@ -76,6 +78,8 @@ pub fn sweep(git_dir: &Path) -> io::Result<()> {
 pub struct MaintenanceOptions<'a> {
     /// Limits and grace time.
     pub settings: &'a MaintenanceSettings,
+    /// What counts where a repository's own configuration is silent.
+    pub git: &'a GitSettings,
     /// Puts everything in order even where little is due.
     pub is_full: bool,
     /// Refs have moved since it was looked at last.
@@ -95,7 +99,7 @@ pub struct MaintenanceOptions<'a> {
 /// What one step did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepReport {
-    /// Its name: `refs`, `packs`, `unreachable`, `bitmap`, `multi-pack-index`, `commit-graph`.
+    /// Its name: `refs`, `packs`, `unreachable`, `bitmap`, `multi-pack-index`, `commit-graph`, `bundle`.
     pub step: &'static str,
     /// Whether anything changed, or would.
     pub is_changed: bool,
@@ -167,6 +171,9 @@ pub enum MaintenanceError {
     /// The commit-graph could not be written.
     #[error(transparent)]
     CommitGraph(#[from] GraphError),
+    /// A bundle could not be made.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// Pushes cannot be held off.
     #[error(transparent)]
     Guard(#[from] GuardError),
@@ -215,6 +222,7 @@ impl MaintenanceError {
                 | Self::Lock(LockError::Stopped(_))
                 | Self::Guard(GuardError::Stopped(_))
                 | Self::Index(IndexError::Stopped(Stopped::Cancelled))
+                | Self::Bundle(BundleError::Walk(WalkError::Stopped(Stopped::Cancelled)))
         )
     }
 
@@ -279,7 +287,44 @@ pub fn maintain(
     }
     commit_graph(repository, &mut report, tick)?;
     report.after = look()?;
+    bundle(repository, options, &mut report, tick)?;
     Ok(report)
+}
+
+/// Makes the bundle anew with the clone pack, and where there is none yet. In between it falls behind: a
+/// client fetches the rest, and a whole history is not written for each small push.
+fn bundle(
+    repository: &Repository,
+    options: &MaintenanceOptions<'_>,
+    report: &mut MaintenanceReport,
+    tick: Tick<'_>,
+) -> Result<(), MaintenanceError> {
+    let snapshot = repository.snapshot()?;
+    if !offers_bundle_uri(&snapshot, options.git) || !snapshot.config.bundle_lines.is_empty() {
+        return Ok(());
+    }
+    let Some(clone) = report.after.clone_pack() else {
+        report.left("bundle", "none: the repository is small");
+        return Ok(());
+    };
+    let is_same = report.before.state.clone_pack == report.after.state.clone_pack;
+    if is_same && !report.after.lacks_bundle() {
+        report.left("bundle", "it stays until the clone pack is made anew");
+        return Ok(());
+    }
+    check_disk(&repository.objects_dir(), clone.bytes, options.settings)?;
+    match bundle::make(repository, &bundle::folder(repository.path()), tick) {
+        // Whoever asked for it has it.
+        Err(error @ BundleError::Busy) => report.left("bundle", error.to_string()),
+        Err(error) => return Err(error.into()),
+        Ok(None) => report.left("bundle", "none can be made of what fetches may see"),
+        Ok(Some(made)) if made.is_new => report.did(
+            "bundle",
+            format!("{} and {} bytes", counted(made.refs, "ref"), made.len_bytes),
+        ),
+        Ok(Some(_)) => report.left("bundle", "it is up to date"),
+    }
+    Ok(())
 }
 
 /// Adds what the commit-graph lacks.

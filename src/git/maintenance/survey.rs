@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::own::{self, Role};
 use super::state::State;
 use crate::config::MaintenanceSettings;
+use crate::git::bundle;
 
 /// Where the number of objects stands in an index of version 2 and in one of version 1, in bytes.
 const COUNT_AT: (u64, u64) = (8 + 255 * 4, 255 * 4);
@@ -60,6 +61,8 @@ pub struct Survey {
     pub has_multi_pack_index: bool,
     /// Whether there is a commit-graph.
     pub has_commit_graph: bool,
+    /// Whether there is a bundle for clones to begin with.
+    pub has_bundle: bool,
     /// What the last maintenance remembered.
     pub state: State,
 }
@@ -86,6 +89,7 @@ impl Survey {
             has_multi_pack_index: objects.join("pack/multi-pack-index").exists(),
             has_commit_graph: objects.join("info/commit-graph").exists()
                 || objects.join("info/commit-graphs/commit-graph-chain").exists(),
+            has_bundle: bundle::exists(&bundle::folder(git_dir))?,
             state: State::read(git_dir),
             ..Self::default()
         };
@@ -135,6 +139,11 @@ impl Survey {
         self.packs
             .iter()
             .filter(move |pack| pack.role == Role::Plain && !settled.contains(&Some(pack.stem().as_str())))
+    }
+
+    /// Whether the repository is large enough for a bundle and has none.
+    pub fn lacks_bundle(&self) -> bool {
+        !self.has_bundle && self.clone_pack().is_some()
     }
 
     /// Size of all packs and loose objects, in bytes.

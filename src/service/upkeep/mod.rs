@@ -159,6 +159,7 @@ impl Inner {
         let repository = crate::git::snapshot::Repository::open(&path, repo.trust_hooks)?;
         let options = MaintenanceOptions {
             settings: &self.config.maintenance,
+            git: &self.config.git,
             is_full: request.is_full,
             is_pushed_to: self.pushed_to.is_waiting(repo.id),
             with_deltas: request.with_deltas,

@@ -151,13 +151,14 @@ impl Upkeep {
             self.inner.config.maintenance.clone(),
             self.inner.pushed_to.is_waiting(row.id),
         );
-        let due = blocking(move || Survey::of(&path).map(|survey| survey.due(&settings, is_pushed_to)))
-            .await?
-            .map_err(|source| MaintenanceError::Io {
-                path: self.inner.repos.path(&row),
-                source,
-            })?;
-        if due == Due::Nothing {
+        let look = move || Survey::of(&path).map(|survey| (survey.due(&settings, is_pushed_to), survey.lacks_bundle()));
+        let (due, lacks_bundle) = blocking(look).await?.map_err(|source| MaintenanceError::Io {
+            path: self.inner.repos.path(&row),
+            source,
+        })?;
+        // Whether one repository offers bundles by its own configuration is looked at only when something is due.
+        let is_bundle_due = lacks_bundle && self.inner.config.git.bundle_uri;
+        if due == Due::Nothing && !is_bundle_due {
             return Ok(());
         }
         let needs = self.inner.needs_of(&row).await?;
