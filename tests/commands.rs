@@ -194,6 +194,7 @@ fn a_repository_is_made_shown_renamed_and_deleted() {
     assert_eq!(shown["visibility"], "public");
     assert_eq!(shown["archived"], true);
     assert_eq!(shown["default_branch"], "mix");
+    assert_eq!(shown["object_format"], "sha1");
     assert_eq!(shown["old_addresses"][0], "anna/song");
     assert_eq!(shown["clone_url"], "http://127.0.0.1:8420/anna/tune.git");
 

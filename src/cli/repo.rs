@@ -33,6 +33,7 @@ struct Shown {
     #[serde(flatten)]
     repo: Repo,
     default_branch: Option<String>,
+    object_format: &'static str,
     old_addresses: Vec<String>,
     maintenance: upkeep::Care,
 }
@@ -241,6 +242,7 @@ async fn list(app: &App, out: &Output, owner: Option<&OwnerName>) -> anyhow::Res
 async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<()> {
     let details = app.repos.show(address).await?;
     let default_branch = app.repos.default_branch(address).await?;
+    let object_format = app.repos.object_format(address).await?.as_str();
     let care = upkeep::care(app, address).await?;
     let row = &details.repo;
     let old: Vec<String> = details.old_addresses.iter().map(ToString::to_string).collect();
@@ -249,6 +251,7 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
         ("Clone", format!("git clone {}", clone_url(app, &row.address))),
         ("Visibility", row.visibility.to_string()),
         ("Default branch", default_branch.clone().unwrap_or_default()),
+        ("Object format", object_format.to_owned()),
         ("Archived", yes(row.is_archived)),
         ("Hooks trusted", yes(row.trust_hooks)),
         ("Since", minutes(row.created_at_us)),
@@ -259,6 +262,7 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
     let shown = Shown {
         repo: Repo::of(row, app),
         default_branch,
+        object_format,
         old_addresses: old,
         maintenance: care,
     };

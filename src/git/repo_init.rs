@@ -56,7 +56,7 @@ impl ObjectFormat {
     }
 
     /// The one whose ids are these.
-    pub(super) fn of(hash: Kind) -> Self {
+    pub fn of(hash: Kind) -> Self {
         match hash {
             Kind::Sha256 => Self::Sha256,
             _ => Self::Sha1,

@@ -239,30 +239,29 @@ impl Accounts {
         let digest = secret.digest();
         let pair = Pair::new(AccountKind::Token, &digest, from);
         self.check_throttle(pair)?;
-        let refused = |error: SignInError| {
-            this.throttle.failed(pair);
-            error
-        };
         let stamp = self.stamp().await;
         let (token, owner) = match this.cache.token(stamp, &digest) {
             Some(kept) => kept,
             None => {
                 let Some(read) = this.db.token_by_secret(&digest).await? else {
-                    return Err(refused(SignInError::WrongToken));
+                    this.throttle.failed(pair);
+                    return Err(SignInError::WrongToken);
                 };
                 this.cache.keep_token(stamp, digest, &read);
                 read
             }
         };
+        // Who has a token that was good once guesses nothing, and is to hear what is wrong however often a
+        // program tries.
         if token.revoked_at_us.is_some() {
             let (owner, scope) = (owner.name, token.scope);
-            return Err(refused(SignInError::TokenRevoked { owner, scope }));
+            return Err(SignInError::TokenRevoked { owner, scope });
         }
         if let Some(at_us) = token.expires_at_us
             && at_us <= this.db.now_us()
         {
             let (owner, scope) = (owner.name, token.scope);
-            return Err(refused(SignInError::TokenExpired { owner, scope, at_us }));
+            return Err(SignInError::TokenExpired { owner, scope, at_us });
         }
         this.throttle.succeeded(pair);
         let grant = TokenGrant {

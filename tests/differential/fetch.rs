@@ -38,6 +38,8 @@ struct Shape {
     side_band: u8,
     wait_for_done: bool,
     want_ref: bool,
+    /// Every line of the answer on a side band; by v2 only.
+    sideband_all: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,8 @@ enum Deepen {
     SinceAndNot(u16, u16),
 }
 
-const FILTERS: [&str; 11] = [
+const FILTERS: [&str; 12] = [
+    SPARSE,
     "blob:none",
     "blob:limit=100",
     "blob:limit=1k",
@@ -63,6 +66,11 @@ const FILTERS: [&str; 11] = [
     "object:type=tag",
     "combine:blob:limit=1k+tree:3",
 ];
+
+/// Stands for `sparse:oid=` and the id of [`PATTERNS`] in the repository.
+const SPARSE: &str = "sparse:oid";
+/// What a sparse checkout holds: some folders of the histories, without one that lies deep, and texts.
+const PATTERNS: &str = "# Takes\n/*\n!/*/\n/a/\n!/a/b/\nb/**/a*\n*.txt\n!deep/\n";
 
 fn shape() -> impl Strategy<Value = Shape> {
     let deepen = prop_oneof![
@@ -92,13 +100,14 @@ fn shape() -> impl Strategy<Value = Shape> {
             0_u8..3,
             prop::bool::weighted(0.1),
             prop::bool::weighted(0.1),
+            prop::bool::weighted(0.1),
         ),
     )
         .prop_map(
             |(
                 (version, wants, (any_commit, any_object), has, client_depth, haves, unknown_haves),
                 (done, thin, ofs_delta, include_tag),
-                (deepen, filter, acks, no_done, side_band, wait_for_done, want_ref),
+                (deepen, filter, acks, no_done, side_band, wait_for_done, want_ref, sideband_all),
             )| Shape {
                 version,
                 wants,
@@ -120,6 +129,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 side_band,
                 wait_for_done,
                 want_ref,
+                sideband_all,
             },
         )
 }
@@ -186,9 +196,12 @@ fn check_history((steps, layout, shapes): (Vec<Step>, Layout, Vec<Shape>), place
         ("uploadpack.allowFilter", "true"),
         ("uploadpack.allowReachableSHA1InWant", "true"),
         ("uploadpack.allowRefInWant", "true"),
+        ("uploadpack.allowSidebandAll", "true"),
     ] {
         on_disk(&bare, &["config", key, value]).assert_ok();
     }
+    let patterns = repositories::on_disk_with_input(&bare, &["hash-object", "-w", "--stdin"], PATTERNS.as_bytes());
+    on_disk(&bare, &["update-ref", "refs/patterns/own", &patterns.out()]).assert_ok();
     let is_skewed = steps.iter().any(|step| matches!(step, Step::Commit { late: true, .. }));
     let facts = Facts::of(&bare, is_skewed);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -279,12 +292,21 @@ fn check_fetch(
             }
         })
         .collect();
-    let filter = FILTERS.get(shape.filter as usize).copied();
+    let filter = FILTERS.get(shape.filter as usize).map(|&filter| match filter {
+        SPARSE => format!("sparse:oid={}", repositories::id(bare, "refs/patterns/own")),
+        filter => filter.to_owned(),
+    });
+    let filter = filter.as_deref();
     let (ours, gits, request) = if shape.version == 2 {
         let body = v2_request(shape, facts, &wants, &haves, &client, filter).bytes();
         let ours = place.send(Request::upload_pack(address, 2, body.clone()));
         let gits = reference::upload_pack(bare, 2, &body);
-        (wire::parse_v2_fetch(&ours.body), wire::parse_v2_fetch(&gits), body)
+        let parse = if shape.sideband_all {
+            wire::parse_v2_fetch_on_bands
+        } else {
+            wire::parse_v2_fetch
+        };
+        (parse(&ours.body), parse(&gits), body)
     } else {
         let body = v0_request(shape, facts, &wants, &haves, &client, filter).bytes();
         let ours = place.send(Request::upload_pack(address, shape.version, body.clone()));
@@ -336,6 +358,7 @@ fn v2_request(
         (shape.ofs_delta, "ofs-delta"),
         (shape.include_tag, "include-tag"),
         (shape.wait_for_done, "wait-for-done"),
+        (shape.sideband_all, "sideband-all"),
         (true, "no-progress"),
     ];
     for (set, word) in flags {
@@ -460,6 +483,11 @@ fn compare(
             Some(pack) => client.after(pack, &ours.shallow, !filtered).map(drop),
             None => Ok(()),
         };
+    }
+    let is_ready = gits.acknowledgments.last().is_some_and(|line| line == "ready");
+    if is_ready && gits.pack.is_none() && ours.pack.is_none() && ours.error.is_some() {
+        // Git died after it had told more.
+        return Ok(());
     }
     if ours.shallow != gits.shallow && is_relative {
         // Later versions of git count from the nearest boundary, as we do, older ones from each:

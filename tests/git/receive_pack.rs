@@ -83,6 +83,26 @@ fn refs_are_deleted_without_a_pack() {
 }
 
 #[test]
+fn what_is_refused_beside_a_deletion_leaves_nothing() {
+    let mut place = Place::new();
+    place.commit("a", "a");
+    place.push(&["main", "main:refs/heads/gone"]).ok();
+    place.commit("b", "b");
+    let files = place.object_files();
+    place.gate.refused = vec![("refs/heads/new".into(), "not this one".into())];
+
+    place
+        .push(&[":refs/heads/gone", "main:refs/heads/new"])
+        .refused("not this one");
+
+    assert_eq!(place.refs(), ["refs/heads/main"]);
+    assert_eq!(place.object_files(), files);
+    place.gate.refused.clear();
+    place.push(&["main:refs/heads/new"]).ok();
+    assert_ne!(place.object_files(), files);
+}
+
+#[test]
 fn the_current_branch_is_not_deleted_unless_the_repository_says_so() {
     let place = Place::new();
     place.commit("a", "a");

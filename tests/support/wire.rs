@@ -240,6 +240,31 @@ pub fn parse_v2_fetch(body: &[u8]) -> Result<FetchAnswer, String> {
     Ok(answer)
 }
 
+/// The same with `sideband-all`: before the pack, every line is on band 1, and progress may come at any time.
+pub fn parse_v2_fetch_on_bands(body: &[u8]) -> Result<FetchAnswer, String> {
+    let mut plain = Vec::new();
+    let mut is_pack = false;
+    for pkt in parse(body)? {
+        match pkt {
+            Pkt::Flush => plain.extend(b"0000"),
+            Pkt::Delim => plain.extend(b"0001"),
+            Pkt::ResponseEnd => plain.extend(b"0002"),
+            Pkt::Data(bytes) => match (is_pack, bytes.split_first()) {
+                (false, Some((1, text))) => {
+                    is_pack = text == b"packfile\n";
+                    plain.extend(data(text));
+                }
+                (false, Some((2, _))) => {}
+                (false, Some((3, text))) => plain.extend(data(&[b"ERR ", text].concat())),
+                (false, _) if bytes.starts_with(b"ERR ") => plain.extend(data(&bytes)),
+                (false, _) => return Err(format!("a line on no band: {:?}", String::from_utf8_lossy(&bytes))),
+                (true, _) => plain.extend(data(&bytes)),
+            },
+        }
+    }
+    parse_v2_fetch(&plain)
+}
+
 /// Takes the answer to a v0 or v1 fetch apart; `side_band` tells how the pack comes.
 pub fn parse_v0_fetch(body: &[u8], side_band: bool) -> Result<FetchAnswer, String> {
     let mut answer = FetchAnswer::default();

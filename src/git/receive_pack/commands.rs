@@ -104,7 +104,9 @@ pub enum CommandError {
     #[error("protocol error: expected shallow sha, got '{0}'")]
     BadShallow(String),
     /// Ids of another hash function.
-    #[error("unsupported object format '{client}': this repository is {server}")]
+    #[error(
+        "unsupported object format '{client}': this repository is {server}; push to one that is made for it (auxin repo create OWNER/NAME --object-format {client})"
+    )]
     ObjectFormat {
         /// What the client means.
         client: String,
@@ -531,9 +533,9 @@ mod tests {
         };
         assert_eq!(
             said(" object-format=sha256", Kind::Sha1),
-            "unsupported object format 'sha256': this repository is sha1"
+            "unsupported object format 'sha256': this repository is sha1; push to one that is made for it (auxin repo create OWNER/NAME --object-format sha256)"
         );
-        let sentence = "unsupported object format 'sha1': this repository is sha256";
+        let sentence = "unsupported object format 'sha1': this repository is sha256; push to one that is made for it (auxin repo create OWNER/NAME --object-format sha1)";
         assert_eq!(said(" object-format=sha1", Kind::Sha256), sentence);
         assert_eq!(said("", Kind::Sha256), sentence);
     }

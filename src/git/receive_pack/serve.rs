@@ -1,15 +1,10 @@
 //! One push from its first line to its report.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bstr::{BString, ByteSlice};
 use gix::ObjectId;
 
 use super::channel::Channel;
@@ -18,20 +13,18 @@ use super::objects::{UnpackError, drain};
 use super::proc_receive::RefReport;
 use super::report::report;
 use super::rules;
-use super::signed::about_certificate;
+use super::run_hooks::{TransactionHook, hooks};
 use super::{
     GateError, Outcome, PushGate, PushRequest, ReceiveError, ReceiveOptions, ReceiveStats, RefUpdate, nonces, now_secs,
     with_ref_store,
 };
 use crate::git::fault;
-use crate::git::hooks::{HookCall, Hooks};
+use crate::git::hooks::Hooks;
 use crate::git::index_pack::{IndexError, object_id};
 use crate::git::object_store::{ObjectKind, ObjectStore};
 use crate::git::pkt_line::PktReader;
 use crate::git::quarantine::{KeptPacks, Quarantine};
-use crate::git::ref_transaction::{
-    Observer, RefError, RefStore, ReflogIdentity, above, add_shallow, collision, compare,
-};
+use crate::git::ref_transaction::{RefStore, ReflogIdentity, add_shallow};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::walk::WalkError;
 use crate::git::work::Stopped;
@@ -186,54 +179,6 @@ pub fn serve(
     session.run(gate, &mut input)
 }
 
-/// How the hooks of this push are run.
-fn hooks(
-    repository: &Repository,
-    options: &ReceiveOptions<'_>,
-    snapshot: &Snapshot,
-    commands: &PushCommands,
-    certificate: Option<ObjectId>,
-) -> Hooks {
-    let pusher = &options.pusher;
-    let mut environment: Vec<(OsString, OsString)> = [
-        ("REMOTE_USER", pusher.name.clone()),
-        ("REMOTE_ADDR", pusher.address.clone()),
-        ("GIT_PUSHER", pusher.name.clone()),
-        ("GIT_COMMITTER_NAME", pusher.name.clone()),
-        ("GIT_COMMITTER_EMAIL", pusher.email()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.into(), value.into()))
-    .collect();
-    if let Some(values) = &commands.options {
-        environment.push(("GIT_PUSH_OPTION_COUNT".into(), values.len().to_string().into()));
-        environment.extend(values.iter().enumerate().map(|(n, value)| {
-            // What C would not take for a value is cut off as C would do it.
-            let value = value.split(|&byte| byte == 0).next().unwrap_or_default();
-            (
-                format!("GIT_PUSH_OPTION_{n}").into(),
-                OsStr::from_bytes(value).to_owned(),
-            )
-        }));
-    }
-    if let (Some(id), Some(signed), Some(nonces)) = (certificate, &commands.certificate, nonces(snapshot, options)) {
-        environment.extend(about_certificate(id, signed, &nonces));
-    }
-    environment.extend(options.hook_env.iter().map(|(name, value)| (name.into(), value.into())));
-    let own = || repository.path().join("hooks");
-    let folder = options.trust_hooks.then(|| match &snapshot.config.hooks_path {
-        Some(path) => repository.path().join(path),
-        None => own(),
-    });
-    Hooks {
-        folder,
-        git_dir: repository.path().to_owned(),
-        environment,
-        timeout: Duration::from_secs(options.limits.hook_timeout_secs),
-        max_output_bytes: options.limits.max_hook_output_bytes,
-    }
-}
-
 impl Session<'_> {
     fn run(&self, gate: &mut dyn PushGate, input: &mut dyn Read) -> Result<ReceiveStats, ReceiveError> {
         let mut commands: Vec<Command> = self.commands.updates.iter().cloned().map(Command::new).collect();
@@ -324,6 +269,14 @@ impl Session<'_> {
         if commands.iter().any(Command::is_open) {
             // The last moment at which a client that went away ends the push.
             self.tick()?;
+            if !commands
+                .iter()
+                .any(|command| command.is_open() && !command.update.is_delete())
+            {
+                // Deletions bring nothing, and what was refused beside them is to leave nothing.
+                quarantine = None;
+                self.keep_certificate(commands, &mut quarantine);
+            }
             self.move_in(commands, gate, quarantine, &objects, &boundary);
         }
         self.fail_together(commands);
@@ -338,104 +291,6 @@ impl Session<'_> {
                 .filter(|command| !command.is_refused())
                 .for_each(|command| command.refuse("atomic transaction failed"));
         }
-    }
-
-    /// A deletion of what does not exist is a success without an effect; one of a ref that cannot be
-    /// told of, because it is broken, takes it as it is.
-    pub(super) fn check_missing(&self, commands: &mut [Command]) {
-        let objects = &self.snapshot.objects;
-        let is_missing = |command: &&mut Command| {
-            command.update.is_delete() && !objects.contains(&command.update.old) && command.is_own()
-        };
-        let missing: Vec<&mut Command> = commands.iter_mut().filter(is_missing).collect();
-        if missing.is_empty() {
-            return;
-        }
-        let values = self.with_refs(objects, |store| {
-            store.values(missing.iter().map(|command| &command.update))
-        });
-        for (command, value) in missing.into_iter().zip(values) {
-            match value {
-                Some(value) if value.is_null() => {
-                    self.say("warning: deleting a non-existent ref");
-                    if self.in_its_way(&command.update.name, &BTreeSet::new()).is_some() {
-                        command.refuse("refname conflict");
-                    }
-                    command.is_done = true;
-                }
-                Some(value) if command.update.old.is_null() || !objects.contains(&value) => {
-                    self.say("warning: allowing deletion of corrupt ref");
-                    command.update.old = value;
-                }
-                // It is compared like any other.
-                _ => {}
-            }
-        }
-    }
-
-    /// Refuses what believes in an old value that is no longer true, and names that cannot be, while
-    /// nothing has moved in yet, so that nothing stays of it. What counts is compared again under the
-    /// locks.
-    pub(super) fn check_old_values(&self, commands: &mut [Command]) {
-        let is_atomic = self.commands.capabilities.atomic;
-        let mut open: Vec<&mut Command> = commands.iter_mut().filter(|command| command.is_own()).collect();
-        let objects = &self.snapshot.objects;
-        let values = self.with_refs(objects, |store| {
-            store.values(open.iter().map(|command| &command.update))
-        });
-        let names: BTreeSet<BString> = open.iter().map(|command| command.update.name.clone()).collect();
-        // Outside an atomic push deletions come first and make room.
-        let goes = |command: &&Command| !is_atomic && command.update.is_delete();
-        let going: BTreeSet<BString> = open
-            .iter()
-            .map(|command| &**command)
-            .filter(goes)
-            .map(|command| command.update.name.clone())
-            .collect();
-        let mut is_broken = false;
-        for (command, value) in open.iter_mut().zip(values) {
-            let RefUpdate { name, old, .. } = &command.update;
-            let compared = value.map_or(Ok(()), |value| compare(name, value, *old));
-            let is_new = old.is_null() && !command.update.is_delete();
-            let checked = compared.and_then(|()| match self.in_its_way(name, &going).filter(|_| is_new) {
-                Some(other) => Err(RefError::NameConflict {
-                    name: name.clone(),
-                    other,
-                }),
-                // Where one of the two can be made, the locks decide which.
-                None => match collision(name, &names).filter(|_| is_atomic) {
-                    Some(other) => Err(RefError::NamesCollide {
-                        name: name.clone(),
-                        other,
-                    }),
-                    None => Ok(()),
-                },
-            });
-            if let Err(error) = checked {
-                self.say(&format!("error: {error}"));
-                is_broken = true;
-                if is_atomic {
-                    break;
-                }
-                command.refuse(error.reason());
-            }
-        }
-        if is_broken && is_atomic {
-            commands
-                .iter_mut()
-                .filter(|command| command.is_open())
-                .for_each(|command| command.refuse("atomic transaction failed"));
-        }
-    }
-
-    /// A ref below `name`, or one above it, with which it cannot exist, unless it is `going`.
-    fn in_its_way(&self, name: &BString, going: &BTreeSet<BString>) -> Option<BString> {
-        let refs = &self.snapshot.refs;
-        let folder = [name.as_slice(), b"/"].concat();
-        let below = refs.with_prefix(&folder).iter();
-        let above = above(name.as_bstr()).filter_map(|above| refs.find(above));
-        let mut found = below.chain(above).map(|known| &known.name);
-        found.find(|name| !going.contains(*name)).cloned()
     }
 
     fn fail_unpack(
@@ -514,57 +369,6 @@ impl Session<'_> {
             Err(error) => {
                 tracing::error!(repository = %self.repository.path().display(), %error, "a push cannot be judged");
                 commands.iter_mut().for_each(|command| command.refuse("bad ref"));
-            }
-        }
-        Ok(())
-    }
-
-    fn run_pre_receive(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
-        if !commands.iter().any(Command::is_open) || !self.hooks.has("pre-receive") {
-            return Ok(());
-        }
-        let input = lines(commands.iter().map(|command| &command.update));
-        let call = HookCall {
-            name: "pre-receive",
-            args: &[],
-            input,
-            quarantine,
-        };
-        if !self.run_hook(call, &mut || self.tick())? {
-            commands
-                .iter_mut()
-                .for_each(|command| command.refuse("pre-receive hook declined"));
-        }
-        Ok(())
-    }
-
-    pub(super) fn run_update(&self, commands: &mut [Command], quarantine: Option<&Path>) -> Result<(), Stopped> {
-        if !self.hooks.has("update") {
-            return Ok(());
-        }
-        let is_atomic = self.commands.capabilities.atomic;
-        for command in commands.iter_mut() {
-            if is_atomic && command.is_refused() {
-                break;
-            }
-            if !command.is_own() {
-                continue;
-            }
-            let update = &command.update;
-            let (old, new) = (update.old.to_string(), update.new.to_string());
-            let args = [OsStr::from_bytes(&update.name), OsStr::new(&old), OsStr::new(&new)];
-            let call = HookCall {
-                name: "update",
-                args: &args,
-                input: Vec::new(),
-                quarantine,
-            };
-            if !self.run_hook(call, &mut || self.tick())? {
-                self.say(&format!("error: hook declined to update {}", update.name));
-                command.refuse("hook declined");
-                if is_atomic {
-                    break;
-                }
             }
         }
         Ok(())
@@ -676,47 +480,6 @@ impl Session<'_> {
         })
     }
 
-    fn run_post_hooks(&self, commands: &[Command]) {
-        let done: Vec<&Command> = commands.iter().filter(|command| command.is_open()).collect();
-        if done.is_empty() {
-            return;
-        }
-        let changes: Vec<RefUpdate> = done.iter().flat_map(|command| command.changes()).collect();
-        let mut tick = || {
-            self.channel.borrow_mut().keep_alive();
-            Ok(())
-        };
-        let input = lines(changes.iter());
-        let call = HookCall {
-            name: "post-receive",
-            args: &[],
-            input,
-            quarantine: None,
-        };
-        // It is done whatever they say.
-        let _ = self.run_hook(call, &mut tick);
-        let args: Vec<&OsStr> = done
-            .iter()
-            .map(|command| OsStr::from_bytes(&command.update.name))
-            .collect();
-        let call = HookCall {
-            name: "post-update",
-            args: &args,
-            input: Vec::new(),
-            quarantine: None,
-        };
-        let _ = self.run_hook(call, &mut tick);
-    }
-
-    /// Runs a hook; tells whether it agreed.
-    fn run_hook(&self, call: HookCall<'_>, tick: &mut dyn FnMut() -> Result<(), Stopped>) -> Result<bool, Stopped> {
-        let mut output = |text: &[u8]| {
-            self.channel.borrow_mut().message(text);
-            Ok(())
-        };
-        Ok(self.hooks.run(call, &mut output, tick)?.is_agreed())
-    }
-
     /// Runs with the means to read and change refs. `objects` holds all that they are to name.
     pub(super) fn with_refs<R>(&self, objects: &ObjectStore, run: impl FnOnce(&RefStore<'_>) -> R) -> R {
         let pusher = &self.options.pusher;
@@ -743,59 +506,5 @@ impl Session<'_> {
         let mut channel = self.channel.borrow_mut();
         channel.keep_alive();
         channel.check()
-    }
-}
-
-/// `<old> <new> <ref>` lines, as hooks read them.
-fn lines<'u>(updates: impl Iterator<Item = &'u RefUpdate>) -> Vec<u8> {
-    let mut text = Vec::new();
-    for update in updates {
-        text.extend_from_slice(format!("{} {} ", update.old, update.new).as_bytes());
-        text.extend_from_slice(&update.name);
-        text.push(b'\n');
-    }
-    text
-}
-
-/// Runs the hook `reference-transaction`.
-struct TransactionHook<'s, 'a> {
-    session: &'s Session<'a>,
-}
-
-impl TransactionHook<'_, '_> {
-    fn run(&self, state: &str, updates: &[&RefUpdate]) -> bool {
-        if !self.session.hooks.has("reference-transaction") {
-            return true;
-        }
-        let input = lines(updates.iter().copied());
-        let args = [OsStr::new(state)];
-        let call = HookCall {
-            name: "reference-transaction",
-            args: &args,
-            input,
-            quarantine: None,
-        };
-        let mut tick = || {
-            self.session.channel.borrow_mut().keep_alive();
-            Ok(())
-        };
-        self.session.run_hook(call, &mut tick).unwrap_or(false)
-    }
-}
-
-impl Observer for TransactionHook<'_, '_> {
-    fn prepared(&mut self, updates: &[&RefUpdate]) -> Result<(), String> {
-        if self.run("prepared", updates) {
-            return Ok(());
-        }
-        Err("in 'prepared' phase, update aborted by the reference-transaction hook".into())
-    }
-
-    fn committed(&mut self, updates: &[&RefUpdate]) {
-        self.run("committed", updates);
-    }
-
-    fn aborted(&mut self, updates: &[&RefUpdate]) {
-        self.run("aborted", updates);
     }
 }

@@ -10,6 +10,7 @@ use crate::git::bundle;
 use crate::git::check;
 use crate::git::ref_transaction::set_head;
 use crate::git::refs::Head;
+use crate::git::repo_init::ObjectFormat;
 use crate::git::snapshot::Repository;
 use crate::names::RepoAddress;
 
@@ -34,6 +35,19 @@ impl Repos {
                 }
                 Head::Detached(_) => None,
             })
+        })
+        .await
+    }
+
+    /// The hash function of its ids.
+    ///
+    /// # Errors
+    /// [`RepoError::NoRepo`], [`RepoError::Unreadable`].
+    pub async fn object_format(&self, address: &RepoAddress) -> Result<ObjectFormat, RepoError> {
+        let repo = self.find(address).await?;
+        self.read(&repo, |repository| {
+            let snapshot = repository.snapshot().map_err(|error| error.to_string())?;
+            Ok(ObjectFormat::of(snapshot.hash()))
         })
         .await
     }

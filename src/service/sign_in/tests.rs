@@ -209,6 +209,27 @@ async fn unknown_revoked_and_expired_tokens_are_refused_each_with_its_own_senten
 }
 
 #[tokio::test]
+async fn a_program_with_an_old_token_hears_why_however_often_it_tries() {
+    let world = world().await;
+    let (id, revoked) = token(&world, "anna", None).await;
+    world.tokens.revoke(id, By::Command).await.unwrap();
+    let (_, short) = token(&world, "anna", Some(1)).await;
+    world.hands.advance_secs(24 * 3600);
+    for _ in 0..50 {
+        let error = sign_in(&world, basic("anna", &revoked)).await.unwrap_err();
+        assert!(matches!(error, SignInError::TokenRevoked { .. }), "{error:?}");
+        let error = sign_in(&world, basic("anna", &short)).await.unwrap_err();
+        assert!(matches!(error, SignInError::TokenExpired { .. }), "{error:?}");
+    }
+    let unknown = TokenSecret::random().into_secret();
+    let mut last = None;
+    for _ in 0..50 {
+        last = Some(sign_in(&world, Credentials::Bearer(unknown.clone())).await.unwrap_err());
+    }
+    assert!(matches!(last, Some(SignInError::Throttled { .. })), "{last:?}");
+}
+
+#[tokio::test]
 async fn the_last_use_of_a_token_is_noted_at_most_once_in_the_time_of_the_setting() {
     let world = world().await;
     let (_, token) = token(&world, "anna", None).await;

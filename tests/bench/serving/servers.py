@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -243,9 +244,16 @@ class GitHttpBackend:
         return sum(map(rss_anon_kib, running))
 
     def stop(self):
+        # fcgiwrap leaves its workers alone when it ends.
+        workers = descendants([self.wrapper.pid])
         for process in (self.nginx, self.wrapper):
             process.terminate()
             process.wait()
+        for pid in workers:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
 
 
 def is_wrapper(pid):
