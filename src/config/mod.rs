@@ -238,7 +238,7 @@ settings! {
         /// Output of one hook that is passed on, in bytes.
         max_hook_output_bytes: usize = 1 << 20, Rule::Range(0, GIB);
         /// Memory for decoded delta bases of one request, in bytes.
-        delta_cache_bytes: usize = 64 << 20, Rule::Range(0, 64 * GIB);
+        delta_cache_bytes: usize = 16 << 20, Rule::Range(0, 64 * GIB);
         /// Memory for answers that are likely to be asked for again (lists of refs, decided packs), in bytes.
         answer_cache_bytes: u64 = 64 << 20, Rule::Range(0, 64 * GIB);
         /// Disk space for packs that several clients ask for at the same time, in bytes; 0 keeps none.

@@ -62,6 +62,9 @@ pub enum ServeError {
     Listener(std::io::Error),
 }
 
+/// How often the runtime looks at its timers, whatever they are set to.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// The two ends of a connection, put into every request's extensions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) SocketAddr);
@@ -95,6 +98,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
         cut: CancellationToken::new(),
     });
 
+    let heartbeat = tokio::spawn(heartbeat());
     let slots = Arc::new(Semaphore::new(settings.max_connections));
     let connections = TaskTracker::new();
     loop {
@@ -124,6 +128,7 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
     }
 
     drop(listener);
+    heartbeat.abort();
     connections.close();
     let drain = Duration::from_secs(settings.drain_secs);
     if tokio::time::timeout(drain, connections.wait()).await.is_err() {
@@ -140,6 +145,15 @@ pub async fn serve(app: App, listener: TcpListener, shutdown: CancellationToken)
         tracing::warn!("Transfers are still running; the next start settles what they leave open");
     }
     Ok(())
+}
+
+/// Keeps the runtime's next timer near. One that is set for later than that costs nothing; one that would be
+/// the next to go off wakes a thread that sleeps, and each request sets two.
+async fn heartbeat() {
+    let mut beat = tokio::time::interval(HEARTBEAT);
+    loop {
+        beat.tick().await;
+    }
 }
 
 /// What all connections share.

@@ -4,13 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
+use moka::sync::Cache;
+
 pub use super::rights::Right;
 use super::rights::{Question, Reason, Standing, TokenLimit, Verdict, least_scope};
 use super::sign_in::{Caller, SignedIn};
 use crate::config::RepoSettings;
-use crate::db::{Db, DbError, FoundRepo, ProtectedBranch, RepoRow, Role, Scope, Visibility};
-use crate::ids::RepoId;
+use crate::db::{ChangeStamp, Db, DbError, FoundRepo, ProtectedBranch, RepoRow, Role, Scope, Visibility};
+use crate::ids::{RepoId, UserId};
 use crate::names::{BadName, RepoAddress};
+
+/// Repositories, each for one caller, whose rows are kept; the least used go first.
+const ROWS_MAX: u64 = 10_000;
 
 /// A repository that the caller may use for what was asked.
 #[derive(Clone, Debug)]
@@ -92,10 +97,44 @@ pub enum AccessError {
     Db(#[from] DbError),
 }
 
+/// What the database says about repositories and roles, until anything in it changes: rows count only while
+/// it gives the [`ChangeStamp`] that was taken before they were read.
+#[derive(Clone)]
+struct FoundRepos {
+    db: Db,
+    kept: Cache<(String, String, Option<UserId>), (ChangeStamp, FoundRepo)>,
+}
+
+impl FoundRepos {
+    fn new(db: Db) -> Self {
+        Self {
+            db,
+            kept: Cache::new(ROWS_MAX),
+        }
+    }
+
+    /// As [`Db::find_repo`]. What is not there is looked for each time.
+    async fn find(&self, address: &RepoAddress, caller: Option<UserId>) -> Result<Option<FoundRepo>, DbError> {
+        let key = (address.owner.key(), address.name.key(), caller);
+        let stamp = self.db.change_stamp().await;
+        if let Some((kept, found)) = self.kept.get(&key)
+            && Some(kept) == stamp
+        {
+            return Ok(Some(found));
+        }
+        let found = self.db.find_repo(address, caller).await?;
+        if let (Some(stamp), Some(found)) = (stamp, &found) {
+            self.kept.insert(key, (stamp, found.clone()));
+        }
+        Ok(found)
+    }
+}
+
 /// Opens repositories for callers. Cloning shares everything.
 #[derive(Clone)]
 pub struct Access {
     db: Db,
+    found: FoundRepos,
     repos_dir: PathBuf,
     base_url: String,
     create_on_push: bool,
@@ -106,6 +145,7 @@ impl Access {
     /// use, such as `https://git.example.org`, for the commands in sentences.
     pub fn new(db: Db, repos_dir: PathBuf, base_url: &str, settings: &RepoSettings) -> Self {
         Self {
+            found: FoundRepos::new(db.clone()),
             db,
             repos_dir,
             base_url: base_url.trim_end_matches('/').to_owned(),
@@ -199,7 +239,7 @@ impl Access {
     /// `None` if it is missing or hidden.
     async fn look(&self, caller: &Caller, address: &RepoAddress, right: Right) -> Result<Option<Opened>, AccessError> {
         let user = caller.signed_in();
-        let found = self.db.find_repo(address, user.map(|user| user.id)).await?;
+        let found = self.found.find(address, user.map(|user| user.id)).await?;
         let Some(found) = found else {
             return Ok(None);
         };

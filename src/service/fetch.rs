@@ -17,7 +17,7 @@ use super::transfer::{
 use crate::git::ObjectId;
 use crate::git::advertise::offers_bundle_uri;
 use crate::git::bundle;
-use crate::git::snapshot::Repository;
+use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::upload_pack::{self, Protocol, UploadOptions};
 use crate::git::work::Work;
 use crate::names::RepoAddress;
@@ -71,9 +71,9 @@ impl Fetches {
         let handle = Handle::current();
         self.transfer
             .run(Kind::Listing, Errors::BreakOff, admitted, None, move |tools| {
-                let repository = this.open(&handle, &fetch)?;
-                let options = this.options(&fetch, &Vec::new, None, tools.work);
-                upload_pack::advertise(&*snapshot(&repository)?, &options, tools.output)?;
+                let (_, seen) = this.open(&handle, &fetch)?;
+                let options = this.options(&fetch, &Vec::new, None, &seen, tools.work);
+                upload_pack::advertise(&seen, &options, tools.output)?;
                 Ok(())
             })
             .await
@@ -100,12 +100,12 @@ impl Fetches {
         let handle = Handle::current();
         self.transfer
             .run(kind, Errors::InStream, admitted, None, move |tools| {
-                let repository = this.open(&handle, &fetch)?;
+                let (repository, seen) = this.open(&handle, &fetch)?;
                 let exceeded = Exceeded::default();
                 let mut input = coding::decoded(spool, coding, max_bytes, &exceeded);
                 let grace_tips = || this.pushes.grace_tips(&handle, &fetch.repo);
                 let bundle_base = bundle_base(&fetch.repo.address);
-                let options = this.options(&fetch, &grace_tips, Some(&bundle_base), tools.work);
+                let options = this.options(&fetch, &grace_tips, Some(&bundle_base), &seen, tools.work);
                 match upload_pack::serve(&repository, &options, &mut *input, tools.output) {
                     Ok(stats) => {
                         note_session(stats.client.session_id.as_deref(), stats.client.agent.as_deref());
@@ -130,10 +130,10 @@ impl Fetches {
         let made = self
             .transfer
             .compute(Kind::Listing, admitted, move |work| {
-                let repository = this.open(&handle, &fetch)?;
+                let (repository, seen) = this.open(&handle, &fetch)?;
                 let grace_tips = || this.pushes.grace_tips(&handle, &fetch.repo);
-                let options = this.options(&fetch, &grace_tips, None, work);
-                if !offers_bundle_uri(&*snapshot(&repository)?, options.limits) {
+                let options = this.options(&fetch, &grace_tips, None, &seen, work);
+                if !offers_bundle_uri(&seen, options.limits) {
                     return Err(TransferError::NoBundle);
                 }
                 let found = bundle::open(&bundle::folder(repository.path()), &name).map_err(TransferError::Bundle)?;
@@ -157,6 +157,7 @@ impl Fetches {
         fetch: &Fetch,
         grace_tips: &'a dyn Fn() -> Vec<ObjectId>,
         bundle_base: Option<&'a str>,
+        seen: &'a Arc<Snapshot>,
         work: &'a Work,
     ) -> UploadOptions<'a> {
         UploadOptions {
@@ -164,18 +165,19 @@ impl Fetches {
             limits: &self.transfer.config().git,
             grace_tips,
             bundle_base,
+            seen: Some(seen),
             work,
         }
     }
 
     /// Opens the repository, if its own configuration lets it be fetched from.
-    fn open(&self, handle: &Handle, fetch: &Fetch) -> Result<Arc<Repository>, TransferError> {
+    fn open(&self, handle: &Handle, fetch: &Fetch) -> Result<(Arc<Repository>, Arc<Snapshot>), TransferError> {
         let repo = &fetch.repo;
         let repository = self.transfer.open(&repo.path, repo.trust_hooks)?;
         let now = snapshot(&repository)?;
         check_switch(now.config.http_upload_pack, "fetches")?;
         self.pushes.notice(handle, repo.id, &repository, &now);
-        Ok(repository)
+        Ok((repository, now))
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) mod spool;
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +49,7 @@ pub use error::TransferError;
 
 use conduit::{BodyReader, PIECES_IN_FLIGHT, PieceWriter, Waits};
 use opened::OpenRepositories;
-use pool::{Admitted, Callers, Full, Pool, RETRY_AFTER_SECS};
+use pool::{Admitted, Callers, Full, Place, Pool, RETRY_AFTER_SECS};
 
 /// How long an answer's status waits for its first byte once the request has been read, so that a
 /// refusal can still have a status of its own. Then the headers go out, whatever comes, even if it is not
@@ -230,37 +231,27 @@ impl Transfer {
         let silence = self.silence();
         let span = tracing::Span::current();
         let handle = Handle::current();
-        self.inner.running.spawn(async move {
-            let _counted = (admitted, thread);
-            let turn = tokio::select! {
-                turn = place.turn() => turn,
-                // Nobody is there to be told.
-                () = cancelled.cancelled() => return,
-            };
-            let Ok(turn) = turn else {
-                drop(tell.send(Err(Full.into())));
-                return;
-            };
+        let job = move |turn: pool::Turn| {
+            let _in_span = span.enter();
             let run = Run {
                 work: Work::new(flag, Some(budget)),
-                cancelled,
+                cancelled: cancelled.clone(),
                 silence,
                 turn,
                 pieces: pieces.clone(),
                 body,
                 tell_read,
             };
-            let on_thread = {
-                let span = span.clone();
-                tokio::task::spawn_blocking(move || {
-                    let _in_span = span.enter();
-                    run.finish(handle, errors, work)
-                })
-            };
-            let outcome = on_thread.await.unwrap_or_else(|panic| {
-                tracing::error!(parent: &span, %panic, "A transfer panicked");
+            let in_thread = AssertUnwindSafe(|| run.finish(handle.clone(), errors, work));
+            let outcome = std::panic::catch_unwind(in_thread).unwrap_or_else(|_panic| {
+                tracing::error!("A transfer panicked");
                 Outcome::Cut(TransferError::Crashed)
             });
+            // While this is said the thread waits for nobody but the client.
+            let say = |piece| {
+                let said = tokio::time::timeout(silence, pieces.send(piece));
+                drop(handle.block_on(said));
+            };
             let cut = match outcome {
                 Outcome::Done => {
                     drop(tell.send(Ok(())));
@@ -279,7 +270,7 @@ impl Transfer {
                         };
                         let is_cut = told.is_none();
                         if let Some(told) = told {
-                            let _ = tokio::time::timeout(silence, pieces.send(Ok(told))).await;
+                            say(Ok(told));
                         }
                         Some((error, is_cut))
                     }
@@ -290,11 +281,37 @@ impl Transfer {
             if let Some((error, is_cut)) = cut {
                 note(&span, &error);
                 if is_cut {
-                    let cut = io::Error::other("the answer was broken off");
-                    let _ = tokio::time::timeout(silence, pieces.send(Err(cut))).await;
+                    say(Err(io::Error::other("the answer was broken off")));
                 }
             }
-        });
+        };
+        match place {
+            // Straight to the thread: a task in between costs two more changes of threads.
+            Place::Turn(turn) => {
+                self.inner.running.spawn_blocking(move || {
+                    let _counted = (admitted, thread);
+                    job(turn);
+                });
+            }
+            waiting @ Place::Waiting(..) => {
+                let gone = stop.token.clone();
+                let running = self.inner.running.clone();
+                self.inner.running.spawn(async move {
+                    let turn = tokio::select! {
+                        turn = waiting.turn() => turn,
+                        // Nobody is there to be told.
+                        () = gone.cancelled() => return,
+                    };
+                    // There are turns until the server has ended.
+                    if let Ok(turn) = turn {
+                        running.spawn_blocking(move || {
+                            let _counted = (admitted, thread);
+                            job(turn);
+                        });
+                    }
+                });
+            }
+        }
 
         let mut told = told;
         tokio::select! {

@@ -129,6 +129,7 @@ pub fn upload_pack() -> Target {
                 limits: &limits,
                 grace_tips: &Vec::new,
                 bundle_base: None,
+                seen: None,
                 work: &work,
             };
             let mut out = Vec::new();

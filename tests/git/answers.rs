@@ -26,6 +26,7 @@ fn ask(repo: &Repo, repository: &Repository, protocol: Protocol, mut body: &[u8]
         limits: &repo.settings,
         grace_tips: &Vec::new,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     let mut answer = Vec::new();
@@ -40,6 +41,7 @@ fn advertisement(repo: &Repo, repository: &Repository, protocol: Protocol) -> Ve
         limits: &repo.settings,
         grace_tips: &Vec::new,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     let mut answer = Vec::new();
@@ -138,6 +140,7 @@ fn what_was_hidden_meanwhile_is_not_to_be_had_from_memory() {
         limits: &repo.settings,
         grace_tips: &Vec::new,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     let mut answer = Vec::new();

@@ -121,6 +121,7 @@ fn answer(stream: TcpStream, repository: &Repository, settings: &GitSettings) ->
         limits: settings,
         grace_tips: &Vec::new,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     if is_post {

@@ -234,6 +234,7 @@ impl Repo {
             limits: &self.settings,
             grace_tips: &grace_tips,
             bundle_base: self.bundle_base.as_deref(),
+            seen: None,
             work: &work,
         };
         let result = upload_pack::serve(&self.open(), &options, &mut input, &mut answer);
@@ -254,6 +255,7 @@ impl Repo {
             limits: &self.settings,
             grace_tips: &Vec::new,
             bundle_base: None,
+            seen: None,
             work: &work,
         };
         let snapshot = self.open().snapshot().expect("reads");

@@ -599,6 +599,7 @@ fn a_request_that_costs_too_much_is_stopped_with_a_sentence() {
             limits: &repo.settings,
             grace_tips: &Vec::new,
             bundle_base: None,
+            seen: None,
             work: &work,
         };
         let mut out = Vec::new();
@@ -662,6 +663,7 @@ fn grace_tips_are_asked_only_when_no_ref_reaches_what_is_wanted() {
         limits: &repo.settings,
         grace_tips: &grace_tips,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     let repository = repo.open();
@@ -743,6 +745,7 @@ fn an_object_that_appeared_a_moment_ago_is_found() {
         limits: &repo.settings,
         grace_tips: &Vec::new,
         bundle_base: None,
+        seen: None,
         work: &work,
     };
     let body = v2_fetch(&[&format!("want {}", commit.trim()), "done"]);

@@ -4,7 +4,8 @@
 //! the loose objects sorted by id. A pack with a bitmap file comes first, then the largest. Sets of objects are bitsets over positions, and an object that
 //! lies in several packs has the position of the first one, so that a set names it once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -220,12 +221,18 @@ impl ObjectStore {
     ) -> Result<Option<Listing>, StoreError> {
         let mut packs: Vec<Arc<Pack>> = Vec::new();
         let mut loose = Vec::new();
-        let mut seen = HashSet::new();
+        // By bytes: paths compare and hash part by part, which is slow where there are many packs.
+        let mut seen: HashSet<OsString> = HashSet::new();
+        let opened: HashMap<&OsStr, &Arc<Pack>> = previous
+            .into_iter()
+            .flat_map(|store| &store.packs)
+            .map(|pack| (pack.path.as_os_str(), pack))
+            .collect();
         for folder in folders {
             list_loose(folder, hash, &mut loose)?;
             for _ in 0..MAX_LISTINGS {
                 let mut unopened = pack_files(&folder.join("pack"))?;
-                unopened.retain(|path| seen.insert(path.clone()));
+                unopened.retain(|path| seen.insert(path.clone().into_os_string()));
                 if unopened.is_empty() {
                     break;
                 }
@@ -236,11 +243,9 @@ impl ObjectStore {
                         }
                         continue;
                     };
-                    let is_known = |pack: &&Arc<Pack>| pack.path == path && pack.stamp == stamp;
-                    let known = previous.and_then(|store| store.packs.iter().find(is_known));
-                    match known {
-                        Some(pack) => packs.push(pack.clone()),
-                        None => match Pack::open(&path, stamp, hash, max_object_bytes) {
+                    match opened.get(path.as_os_str()) {
+                        Some(pack) if pack.stamp == stamp => packs.push(Arc::clone(pack)),
+                        _ => match Pack::open(&path, stamp, hash, max_object_bytes) {
                             Ok(pack) => packs.push(Arc::new(pack)),
                             Err(_) if !path.exists() || !path.with_extension("idx").exists() => return Ok(None),
                             Err(error) => return Err(error),
@@ -253,7 +258,7 @@ impl ObjectStore {
         packs.sort_by(|a, b| {
             b.object_count()
                 .cmp(&a.object_count())
-                .then_with(|| a.path.cmp(&b.path))
+                .then_with(|| a.path.as_os_str().cmp(b.path.as_os_str()))
         });
         let bitmap = packs
             .iter()
@@ -568,12 +573,11 @@ fn alternates(objects_dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 
 /// `.pack` files that have an index, sorted.
 fn pack_files(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut packs: Vec<PathBuf> = list(folder)?
+    let packs = list(folder)?
         .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "idx"))
         .map(|path| path.with_extension("pack"))
         .collect();
-    packs.sort();
     Ok(packs)
 }
 

@@ -15,6 +15,7 @@ mod serve;
 pub mod wants;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use self::answers::{ListingKey, ListingKind};
 use super::advertise::{advertises_session_id, write_v0, write_v2};
@@ -22,7 +23,7 @@ use super::emit::{EmitError, PackStats};
 use super::object_store::StoreError;
 use super::pkt_line::PktWriter;
 use super::shallow::ShallowError;
-use super::snapshot::{OpenError, Snapshot};
+use super::snapshot::{OpenError, Repository, Snapshot};
 use super::walk::WalkError;
 use super::work::{Stopped, Work};
 use crate::config::GitSettings;
@@ -77,8 +78,18 @@ pub struct UploadOptions<'a> {
     /// The address below which this repository's bundles are served, as seen from the repository's own;
     /// `None` where nothing serves them.
     pub bundle_base: Option<&'a str>,
+    /// The repository as the caller has just seen it, with all of the request in hand: spares another look.
+    pub seen: Option<&'a Arc<Snapshot>>,
     /// Cancellation and processor time.
     pub work: &'a Work,
+}
+
+impl UploadOptions<'_> {
+    /// The repository as this request sees it.
+    fn snapshot(&self, repository: &Repository) -> Result<Arc<Snapshot>, OpenError> {
+        self.seen
+            .map_or_else(|| repository.snapshot(), |seen| Ok(Arc::clone(seen)))
+    }
 }
 
 /// What a request asked for.

@@ -96,7 +96,7 @@ impl<'e> Exchange<'e, '_> {
     fn ls_refs(&mut self, request: LsRefsRequest) -> Result<(), UploadError> {
         self.stats.asked = Asked::Refs;
         self.stats.client = request.client.clone();
-        let snapshot = self.repository.snapshot()?;
+        let snapshot = self.options.snapshot(self.repository)?;
         check_object_format(&snapshot, request.client.object_format.as_deref())?;
         let Some(answers) = &snapshot.answers else {
             self.stats.refs = ls_refs::write(&snapshot, &request, &mut self.out)?;
@@ -142,7 +142,7 @@ impl<'e> Exchange<'e, '_> {
 
     fn bundle_uri(&mut self, client: ClientFacts) -> Result<(), UploadError> {
         self.stats.asked = Asked::Bundles;
-        let snapshot = self.repository.snapshot()?;
+        let snapshot = self.options.snapshot(self.repository)?;
         if !offers_bundle_uri(&snapshot, self.options.limits) {
             return refuse("invalid command 'bundle-uri'");
         }

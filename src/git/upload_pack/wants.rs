@@ -50,7 +50,7 @@ impl<'a> Access<'a> {
     /// [`UploadError::Open`]
     pub fn new(repository: &Repository, options: &'a UploadOptions<'a>) -> Result<Self, UploadError> {
         Ok(Self {
-            snapshot: repository.snapshot()?,
+            snapshot: options.snapshot(repository)?,
             options,
             grace: OnceCell::new(),
         })
