@@ -1,12 +1,29 @@
-//! Types shared by Auxin and its Git LFS clients. No input or output happens here.
+//! What Auxin and its Git LFS clients share: wire types, and how large files are cut, encoded, packed and
+//! put together again. Nothing here knows a network, a file system or a server.
 //!
-//! - [`Oid`]: the name of a Git LFS object, the SHA-256 of its bytes.
-//! - [`Pointer`]: the small text that git stores in place of a large file.
+//! ```text
+//! Oid · Pointer       names of objects, and what git stores in their place
+//! batch               requests and answers of the LFS API
+//! cut ─ container     a file becomes chunks; cuts are forced where audio begins and ends
+//! codec               a chunk becomes a frame
+//! pack                many frames in one immutable object, with an index at its end
+//! recipe              the chunks that make one object
+//! ```
 
 #![forbid(unsafe_code)]
 
+pub mod batch;
+mod chunk;
+pub mod codec;
+mod container;
+mod cut;
 mod oid;
+pub mod pack;
 mod pointer;
+pub mod recipe;
 
+pub use chunk::{ChunkId, Chunking};
+pub use container::{AudioLayout, PcmFormat, audio_layout};
+pub use cut::{Chunk, CutError, Cutter, HEAD_BYTES};
 pub use oid::{BadOid, Oid};
 pub use pointer::{BadPointer, Extension, MAX_POINTER_BYTES, Parsed, Pointer};

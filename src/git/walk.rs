@@ -10,7 +10,7 @@ use super::work::{Stopped, Tick};
 
 mod reach;
 
-pub use reach::{CoveredWalk, Uncovered};
+pub use reach::{CoveredWalk, Reaching, Uncovered};
 
 /// Objects between two calls of the tick.
 const TICK_OBJECTS: u32 = 256;

@@ -321,7 +321,7 @@ fn check_fetch(
     let request = String::from_utf8_lossy(&request).into_owned();
     let gits = gits.map_err(|error| format!("git's answer: {error}\n{request}"))?;
     let ours = ours.map_err(|error| format!("our answer: {error}\n{request}"))?;
-    let mut done = compare(&ours, &gits, &client, bare, &haves, shape);
+    let mut done = compare(&ours, &gits, &client, bare, &haves, &wants, shape);
     if done.is_err() && facts.is_skewed {
         // Whatever was guessed, what comes must be whole.
         done = match &ours.pack {
@@ -456,6 +456,7 @@ fn compare(
     client: &Client,
     bare: &Path,
     haves: &[String],
+    wants: &[(String, String)],
     shape: &Shape,
 ) -> Result<(), String> {
     let filtered = FILTERS.get(shape.filter as usize).is_some();
@@ -465,6 +466,15 @@ fn compare(
         return match &ours.pack {
             None => Ok(()),
             Some(_) => Err(format!("a pack where git refuses: {:?}", gits.error)),
+        };
+    }
+    if ours.shallow != gits.shallow && is_relative {
+        // Later versions of git count from the nearest boundary, as we do, older ones from each, and then
+        // have other commits in common: what comes must be whole all the same.
+        return match &ours.pack {
+            Some(pack) => client.after(pack, &ours.shallow, !filtered).map(drop),
+            None if gits.pack.is_none() => Ok(()),
+            None => Err("no pack".into()),
         };
     }
     if ours.acknowledgments != gits.acknowledgments {
@@ -488,15 +498,6 @@ fn compare(
     if is_ready && gits.pack.is_none() && ours.pack.is_none() && ours.error.is_some() {
         // Git died after it had told more.
         return Ok(());
-    }
-    if ours.shallow != gits.shallow && is_relative {
-        // Later versions of git count from the nearest boundary, as we do, older ones from each:
-        // what comes must be whole all the same.
-        return match &ours.pack {
-            Some(pack) => client.after(pack, &ours.shallow, !filtered).map(drop),
-            None if gits.pack.is_none() => Ok(()),
-            None => Err("no pack".into()),
-        };
     }
     if ours.shallow != gits.shallow {
         return Err("shallow lines".into());
@@ -530,6 +531,9 @@ fn compare(
         // Of a file that is too deep in one place and not in another, git's combined filters lose both.
         return Ok(());
     }
+    // What is wanted outright comes whatever the filter says; git forgets that of what it also meets in a folder.
+    let is_wanted = |id: &String| filtered && wants.iter().any(|(want, _)| want == id) && !gits_beyond.contains(id);
+    let ours_beyond: Objects = ours_beyond.into_iter().filter(|id| !is_wanted(id)).collect();
     let tags = tags_of(bare, &known, gits_beyond.difference(&ours_beyond));
     let gits_beyond = gits_beyond.difference(&tags).cloned().collect();
     reference::compare("objects", &ours_beyond, &gits_beyond, bare)

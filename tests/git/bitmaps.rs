@@ -10,6 +10,7 @@ use auxin::git::ObjectId;
 use auxin::git::filter::{Filter, FilterLimits};
 use auxin::git::plan::{PackRequest, plan};
 use auxin::git::snapshot::Repository;
+use auxin::git::walk::{Reaching, Walker};
 
 use crate::fetch_support::{Random, Repo, run_git};
 
@@ -399,6 +400,17 @@ fn what_refs_reach_is_told_from_bitmaps_as_by_a_walk() {
 
         for (id, is_reached) in ids.iter().zip(reached) {
             assert_eq!(is_reached, visible.contains(&id.to_string()), "{layout:?}: {id}");
+        }
+        let walker = Walker::new(&snapshot.objects, &snapshot.shallow, 1 << 20);
+        let step_by_step = Reaching::new(walker, &snapshot.visible_tips(), &mut || Ok(())).expect("reads");
+        let mut step_by_step = step_by_step.expect("there are bitmaps");
+        for id in &ids {
+            let kind = repo.git(&["cat-file", "-t", &id.to_string()]);
+            if matches!(kind.trim(), "blob" | "tree") {
+                let position = snapshot.objects.position(id).expect("it is here");
+                let is_reached = step_by_step.reaches(position, &mut || Ok(())).expect("reads");
+                assert_eq!(is_reached, visible.contains(&id.to_string()), "{layout:?}: {id}");
+            }
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::git::object_store::{ObjectKind, Pos, Reader};
 use crate::git::snapshot::{Repository, Snapshot};
 use crate::git::spill::Content;
 use crate::git::upload_pack::nearby;
-use crate::git::walk::{Bits, WalkError, Walker};
+
+use crate::git::walk::{Bits, Reaching, WalkError, Walker};
 use crate::git::work::{Stopped, Work};
 
 /// Memory for delta bases, in bytes.
@@ -38,6 +39,8 @@ struct Source<'s> {
     reader: Reader<'s>,
     /// What the newest commits of visible refs hold, once somebody asked.
     near: Option<Bits>,
+    /// What visible refs reach, as far as somebody asked; nothing inside where there are no bitmaps.
+    reaching: Option<Option<Reaching<'s>>>,
     /// What the refs of lenders reach, once somebody asked.
     lent: Option<Bits>,
 }
@@ -88,6 +91,7 @@ impl<'s> Source<'s> {
             snapshot,
             reader: snapshot.objects.reader(CACHE_BYTES),
             near: None,
+            reaching: None,
             lent: None,
         }
     }
@@ -135,6 +139,15 @@ impl<'s> Source<'s> {
             if self.near.as_ref().is_some_and(|near| near.has(position)) {
                 return Ok(true);
             }
+        }
+        if self.reaching.is_none() {
+            let walker = Walker::new(&snapshot.objects, &snapshot.shallow, CACHE_BYTES);
+            self.reaching = Some(Reaching::new(walker, &snapshot.visible_tips(), &mut tick)?);
+        }
+        if let Some(Some(reaching)) = &mut self.reaching
+            && reaching.reaches(position, &mut tick)?
+        {
+            return Ok(true);
         }
         if snapshot.reachable(&[*id], &[], &mut tick)? == [true] {
             return Ok(true);

@@ -191,6 +191,68 @@ impl<'s> Walker<'s> {
     }
 }
 
+/// Whether tips reach an object, found out step by step: what bitmaps cover first, then the folders of newer
+/// commits, newest first, only as far as needed. What is asked for is mostly near the tips.
+pub struct Reaching<'s> {
+    walker: Walker<'s>,
+    bits: Bits,
+    nothing: Bits,
+    /// Folders that were not walked yet, the newest last.
+    trees: Vec<ObjectId>,
+}
+
+impl<'s> Reaching<'s> {
+    /// What `tips` reach; `None` where there are no bitmaps to begin with.
+    ///
+    /// # Errors
+    /// [`WalkError`]
+    pub fn new(mut walker: Walker<'s>, tips: &[ObjectId], tick: Tick<'_>) -> Result<Option<Self>, WalkError> {
+        let Some(bitmaps) = walker.bitmaps() else {
+            return Ok(None);
+        };
+        let len = walker.store.len();
+        let (mut bits, nothing) = (Bits::new(len), Bits::new(len));
+        let (mut commits, mut trees) = (Vec::new(), Vec::new());
+        for tip in tips {
+            walker.step(tick)?;
+            match walker.tip(tip, |_| {})? {
+                Tip::Commit(position) => commits.push(position),
+                Tip::Tree(position) => trees.push(walker.store.id(position)),
+                Tip::Blob(_) => {}
+            }
+        }
+        let walk = CoveredWalk {
+            bitmaps,
+            without: &nothing,
+            most: usize::MAX,
+            must_exist: true,
+        };
+        let uncovered = walker.add_covered(&commits, &mut bits, walk, tick)?;
+        trees.extend(uncovered.commits.iter().rev().map(|(_, tree)| *tree));
+        Ok(Some(Self {
+            walker,
+            bits,
+            nothing,
+            trees,
+        }))
+    }
+
+    /// Whether the tips reach this folder or file. Of newer commits, of tags and of files that tips name
+    /// themselves it does not know.
+    ///
+    /// # Errors
+    /// [`WalkError`]
+    pub fn reaches(&mut self, position: Pos, tick: Tick<'_>) -> Result<bool, WalkError> {
+        while !self.bits.has(position) {
+            let Some(tree) = self.trees.pop() else {
+                return Ok(false);
+            };
+            self.walker.add_tree(&tree, &mut self.bits, &self.nothing, true, tick)?;
+        }
+        Ok(true)
+    }
+}
+
 /// Commits to look at, by date; each is taken out of `known` when its turn comes.
 #[derive(Default)]
 struct Queue {
