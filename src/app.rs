@@ -8,8 +8,10 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
 use crate::service::{
-    Access, Accounts, Fetches, Links, Members, Protection, PushedTo, Pushes, Repos, Tokens, Transfer, Upkeep,
+    Access, Accounts, Fetches, LargeFiles, Links, Members, Protection, PushedTo, Pushes, Repos, Tokens, Transfer,
+    Upkeep,
 };
+use crate::storage::{StorageError, Store};
 
 /// The secret that short-lived links are signed with, in `secrets/`.
 const SIGNING_KEY: &str = "signing-key";
@@ -26,6 +28,9 @@ pub enum OpenError {
     /// The database cannot be used.
     #[error(transparent)]
     Db(#[from] DbError),
+    /// The object store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Everything the outer layers need. Cloning is cheap and shares everything.
@@ -55,6 +60,8 @@ pub struct App {
     pub fetches: Fetches,
     /// Pushes and their rows.
     pub pushes: Pushes,
+    /// Large files.
+    pub large_files: LargeFiles,
     /// Care for repositories.
     pub upkeep: Upkeep,
 }
@@ -107,6 +114,8 @@ impl App {
             &data.cache(),
             nonce_seed,
         );
+        let store = Store::on_disk(&data.store())?;
+        let large_files = LargeFiles::new(config.clone(), db.clone(), store, transfer.clone(), repos.clone());
         let upkeep = Upkeep::new(config.clone(), db.clone(), transfer.clone(), repos.clone(), pushed_to);
         Ok(Self {
             accounts: Accounts::new(db.clone(), &settings.auth),
@@ -118,6 +127,7 @@ impl App {
             links: Links::new(&signing_key, db.clock().clone()),
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,
+            large_files,
             upkeep,
             config,
             data,

@@ -20,4 +20,5 @@ pub mod http;
 pub mod ids;
 pub mod names;
 pub mod service;
+pub mod storage;
 pub mod telemetry;

@@ -103,8 +103,8 @@ pub struct Action {
     /// Its headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub header: BTreeMap<String, String>,
-    /// For how long it is good, in seconds.
-    pub expires_in: i32,
+    /// For how long it is good, in seconds; at most 31 bits.
+    pub expires_in: u32,
 }
 
 /// Why nothing can be done with one object.

@@ -180,6 +180,11 @@ impl<W: Write> PackWriter<W> {
         Ok(row)
     }
 
+    /// Gives up and hands the output back.
+    pub fn into_output(self) -> W {
+        self.out
+    }
+
     /// Writes the index and ends the pack.
     ///
     /// # Errors

@@ -97,10 +97,17 @@ async fn start(
         let (upkeep, shutdown) = (app.upkeep.clone(), shutdown.clone());
         tokio::spawn(async move { upkeep.run(shutdown).await })
     };
+    let large_files = {
+        let (large_files, shutdown) = (app.large_files.clone(), shutdown.clone());
+        tokio::spawn(async move { large_files.run(shutdown).await })
+    };
     http::serve(app.clone(), listener, shutdown.clone()).await?;
     shutdown.cancel();
     if let Err(error) = upkeep.await {
         tracing::error!(%error, "Maintenance ended by itself");
+    }
+    if let Err(error) = large_files.await {
+        tracing::error!(%error, "Care for large files ended by itself");
     }
     app.close().await;
     tracing::info!("The server has ended");

@@ -143,6 +143,8 @@ settings! {
         /// Object format of a repository that `auxin repo create` makes. A push makes one of the format
         /// that it comes with, an import one of the format of its source.
         default_object_format: String = "sha1".into(), Rule::OneOf(&["sha1", "sha256"]);
+        /// How long a repository stays that an upload of large files made and no push has filled, in seconds.
+        empty_grace_secs: u64 = DAY_SECS, Rule::Range(60, 365 * DAY_SECS);
         /// Repositories kept open in memory.
         max_open: usize = 64, Rule::Range(1, 100_000);
     }
@@ -243,6 +245,24 @@ settings! {
         answer_cache_bytes: u64 = 64 << 20, Rule::Range(0, 64 * GIB);
         /// Disk space for packs that several clients ask for at the same time, in bytes; 0 keeps none.
         pack_cache_bytes: u64 = 1 << 30, Rule::Range(0, 1024 * TIB);
+    }
+
+    /// Large files (Git LFS).
+    lfs: LfsSettings {
+        /// Large files are kept.
+        enabled: bool = true, Rule::Any;
+        /// Largest file, in bytes.
+        max_object_bytes: u64 = 32 * GIB, Rule::Range(1, 64 * GIB);
+        /// Objects that one request may ask about.
+        max_batch_objects: usize = 20_000, Rule::Range(1, 1_000_000);
+        /// Length of such a request, in bytes.
+        max_batch_bytes: u64 = 8 << 20, Rule::Range(1024, GIB);
+        /// How long an address for an upload or a download is good, in seconds.
+        action_expiry_secs: u32 = 3600, Rule::Range(60, DAY_SECS);
+        /// Large files that are taken in or given at once; a client that is slow does not count while it is waited for.
+        max_transfers: usize = 8, Rule::Range(1, 1024);
+        /// Large files that may wait for their turn.
+        max_waiting: usize = 256, Rule::Range(0, 1_000_000);
     }
 
     /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.

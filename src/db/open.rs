@@ -25,11 +25,18 @@ const COPY_MARK: &str = ".before-";
 const WAL_KEPT_BYTES: &str = "67108864";
 
 /// Every migration, in order. The text is part of the program; a released one is never edited.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "accounts repositories pushes",
-    include_str!("../../migrations/sqlite/0001_accounts_repositories_pushes.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "accounts repositories pushes",
+        include_str!("../../migrations/sqlite/0001_accounts_repositories_pushes.sql"),
+    ),
+    (
+        2,
+        "large files",
+        include_str!("../../migrations/sqlite/0002_large_files.sql"),
+    ),
+];
 
 pub(super) fn migrations() -> Vec<Migration> {
     MIGRATIONS

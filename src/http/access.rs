@@ -66,6 +66,53 @@ impl Pusher {
     }
 }
 
+/// A caller, signed in or not, and an address; what they may do there is asked once it is known what they want.
+/// For requests that say so in their body.
+pub(super) struct Asker {
+    caller: Caller,
+    address: RepoAddress,
+    key: CallerKey,
+}
+
+impl Asker {
+    /// Whether nobody is signed in.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.caller.signed_in().is_none()
+    }
+
+    /// Whose requests are counted together.
+    pub(super) fn key(&self) -> CallerKey {
+        self.key
+    }
+
+    /// The repository, if the caller may read it.
+    pub(super) async fn reader(&self, web: &Web) -> Result<Opened, Problem> {
+        Ok(web.app.access.open(&self.caller, &self.address, Right::Read).await?)
+    }
+
+    /// The repository, if the caller may push to it, or make it by pushing.
+    pub(super) async fn pusher(&self, web: &Web) -> Result<(SignedIn, PushTarget), Problem> {
+        let target = web.app.access.open_for_push(&self.caller, &self.address).await?;
+        match &self.caller {
+            Caller::User(by) => Ok((by.clone(), target)),
+            Caller::Anonymous => Err(AccessError::SignInNeeded.into()),
+        }
+    }
+}
+
+impl FromRequestParts<Web> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let caller = sign_in(web, &facts, &parts.headers).await?;
+        let key = key(&caller, &facts);
+        Ok(Self { caller, address, key })
+    }
+}
+
 /// A caller, signed in or not, whatever the address.
 pub(super) struct Anyone(pub(super) Caller);
 

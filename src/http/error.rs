@@ -12,12 +12,14 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use lfs_protocol::batch::MEDIA_TYPE;
 use serde_json::json;
 
 use super::headers::no_cache;
 use super::log::RequestId;
 use crate::names::BadName;
 use crate::service::access::AccessError;
+use crate::service::lfs::LfsError;
 use crate::service::sign_in::SignInError;
 use crate::service::transfer::TransferError;
 
@@ -28,6 +30,8 @@ pub(super) enum Face {
     Git,
     /// `application/problem+json`.
     Json,
+    /// What Git LFS shows: an object with a `message`.
+    Lfs,
 }
 
 /// An error on its way to the client: status, kind and sentences.
@@ -110,6 +114,11 @@ impl Problem {
         )
     }
 
+    /// 422: understood, and not to be done as it is.
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", detail)
+    }
+
     /// 404: an address that means nothing here.
     pub(super) fn no_such_page() -> Self {
         Self::not_found(
@@ -163,11 +172,15 @@ impl Problem {
         let (content_type, body) = match face {
             Face::Git => ("text/plain; charset=utf-8", self.text(id)),
             Face::Json => ("application/problem+json", self.json(id)),
+            Face::Lfs => (MEDIA_TYPE, self.lfs_json(id)),
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.status == StatusCode::UNAUTHORIZED {
             for challenge in ["Basic realm=\"Auxin\"", "Bearer realm=\"Auxin\""] {
                 headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            if face == Face::Lfs {
+                headers.insert("lfs-authenticate", HeaderValue::from_static("Basic realm=\"Auxin\""));
             }
         }
         if let Some(allow) = self.allow {
@@ -187,6 +200,10 @@ impl Problem {
         }
         text.push('\n');
         text
+    }
+
+    fn lfs_json(&self, id: &RequestId) -> String {
+        json!({ "message": terminal_safe(&self.detail), "request_id": id.to_string() }).to_string()
     }
 
     fn json(&self, id: &RequestId) -> String {
@@ -253,7 +270,29 @@ impl From<TransferError> for Problem {
             | TransferError::Upload(_)
             | TransferError::Receive(_)
             | TransferError::Answer(_) => Self::internal(&error),
+            TransferError::Lfs(_) => match error {
+                TransferError::Lfs(error) => error.into(),
+                error => Self::internal(&error),
+            },
             TransferError::Crashed => Self::crashed(),
+        }
+    }
+}
+
+impl From<LfsError> for Problem {
+    fn from(error: LfsError) -> Self {
+        match &error {
+            LfsError::NoObject(_) | LfsError::Gone => Self::not_found(error.to_string()),
+            LfsError::TooMany { .. } => Self::too_large(error.to_string()),
+            LfsError::SwitchedOff => Self::forbidden(error.to_string()),
+            LfsError::BadName
+            | LfsError::TooLarge { .. }
+            | LfsError::WrongBytes { .. }
+            | LfsError::OtherSize { .. }
+            | LfsError::BadRequest(_) => Self::unprocessable(error.to_string()),
+            LfsError::Repo(_) | LfsError::Damaged { .. } | LfsError::Db(_) | LfsError::Storage(_) => {
+                Self::internal(&error)
+            }
         }
     }
 }

@@ -32,27 +32,30 @@ pub(super) struct Content {
     pub(super) content_type: &'static str,
 }
 
-/// Answers a GET or HEAD for `file`. `guard` lives as long as the answer is being sent.
-pub(super) async fn send<G: Send + Unpin + 'static>(
-    asked: &HeaderMap,
-    file: File,
-    content: &Content,
-    guard: G,
-) -> Result<Response, Problem> {
+/// What stands before the body of an answer.
+pub(super) enum Head {
+    /// These headers, and these bytes as the body.
+    Body(Response, Range<u64>),
+    /// All of it: there is nothing to send.
+    Done(Response),
+}
+
+/// Looks at what a GET or HEAD asks of `content`.
+pub(super) fn head(asked: &HeaderMap, content: &Content) -> Head {
     let mut response = Response::new(Body::empty());
     // Whoever may read it today may not tomorrow, so everybody asks again each time.
     set(&mut response, CACHE_CONTROL, "private, no-cache");
     set(&mut response, ETAG, &content.etag);
     set(&mut response, ACCEPT_RANGES, "bytes");
     if has_it(asked, &content.etag) {
-        return Ok(error::not_modified(response));
+        return Head::Done(error::not_modified(response));
     }
     let part = match wanted(asked, content) {
         Wanted::All => None,
         Wanted::Part(part) => Some(part),
         Wanted::Nothing => {
             set(&mut response, CONTENT_RANGE, &format!("bytes */{}", content.len_bytes));
-            return Ok(error::not_satisfiable(response));
+            return Head::Done(error::not_satisfiable(response));
         }
     };
     set(&mut response, CONTENT_TYPE, content.content_type);
@@ -60,14 +63,8 @@ pub(super) async fn send<G: Send + Unpin + 'static>(
     let range = part.clone().unwrap_or(0..content.len_bytes);
     let len = range.end - range.start;
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
-    let mut file = tokio::fs::File::from_std(file);
-    file.seek(SeekFrom::Start(range.start))
-        .await
-        .map_err(|cause| Problem::internal(&cause))?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(len), PIECE_BYTES));
-    *response.body_mut() = Body::new(Guarded::new(body, guard));
     match part {
-        None => Ok(response),
+        None => Head::Body(response, range),
         Some(part) => {
             let (first, last) = (part.start, part.end - 1);
             set(
@@ -75,9 +72,32 @@ pub(super) async fn send<G: Send + Unpin + 'static>(
                 CONTENT_RANGE,
                 &format!("bytes {first}-{last}/{}", content.len_bytes),
             );
-            Ok(error::partial(response))
+            Head::Body(error::partial(response), range)
         }
     }
+}
+
+/// Answers a GET or HEAD for `file`. `guard` lives as long as the answer is being sent.
+pub(super) async fn send<G: Send + Unpin + 'static>(
+    asked: &HeaderMap,
+    file: File,
+    content: &Content,
+    guard: G,
+) -> Result<Response, Problem> {
+    let (mut response, range) = match head(asked, content) {
+        Head::Body(response, range) => (response, range),
+        Head::Done(response) => return Ok(response),
+    };
+    let mut file = tokio::fs::File::from_std(file);
+    file.seek(SeekFrom::Start(range.start))
+        .await
+        .map_err(|cause| Problem::internal(&cause))?;
+    let body = Body::from_stream(ReaderStream::with_capacity(
+        file.take(range.end - range.start),
+        PIECE_BYTES,
+    ));
+    *response.body_mut() = Body::new(Guarded::new(body, guard));
+    Ok(response)
 }
 
 fn set(response: &mut Response, name: HeaderName, value: &str) {

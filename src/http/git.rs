@@ -65,6 +65,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
             GitRoute::ReceivePack => "git-receive-pack",
             GitRoute::NotServed => "not-served",
             GitRoute::Bundle => "bundle",
+            GitRoute::Lfs => "lfs",
             GitRoute::Root => "repository",
         });
     }
@@ -86,6 +87,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
             Method::GET | Method::HEAD => bundle.call(request, web).await,
             _ => Problem::method("GET, HEAD").into_response(),
         },
+        GitRoute::Lfs => super::lfs::dispatch(web, request).await,
         GitRoute::Root => super::pages::repository.call(request, web).await,
     }
 }
@@ -205,7 +207,7 @@ impl<S: Sync> FromRequestParts<S> for Version {
 }
 
 /// A request's body. Nothing of it is read yet.
-struct Payload(Incoming);
+pub(super) struct Payload(pub(super) Incoming);
 
 impl<S: Sync> FromRequest<S> for Payload {
     type Rejection = Problem;

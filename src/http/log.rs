@@ -138,6 +138,9 @@ fn face_of(path: &str) -> Face {
     let is_git = ["/info/refs", "/git-upload-pack", "/git-receive-pack"]
         .iter()
         .any(|tail| path.ends_with(tail));
+    if path.contains("/info/lfs") {
+        return Face::Lfs;
+    }
     let is_machine = path.starts_with("/api/") || matches!(path, "/livez" | "/readyz" | "/health" | "/metrics");
     if is_machine && !is_git { Face::Json } else { Face::Git }
 }
@@ -251,6 +254,7 @@ mod tests {
         ] {
             assert_eq!(face_of(path), Face::Git, "{path}");
         }
+        assert_eq!(face_of("/anna/song.git/info/lfs/objects/batch"), Face::Lfs);
         for path in ["/api/v1/repos", "/health", "/readyz"] {
             assert_eq!(face_of(path), Face::Json, "{path}");
         }

@@ -20,6 +20,7 @@ mod guarded;
 mod head_watch;
 mod headers;
 mod health;
+mod lfs;
 mod log;
 mod pages;
 mod path;

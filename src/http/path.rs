@@ -20,8 +20,25 @@ pub(super) enum GitRoute {
     NotServed,
     /// `/-/bundles/…`: a bundle of it, see [`bundle_name`].
     Bundle,
+    /// `info/lfs/…`: large files, see [`lfs_part`].
+    Lfs,
     /// The repository's own address, as a person types it.
     Root,
+}
+
+/// A part of the Git LFS API. Names are not checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LfsPart {
+    /// `objects/batch`
+    Batch,
+    /// `objects/{oid}`
+    Object(String),
+    /// `objects/{oid}/{size}`
+    Upload(String, String),
+    /// `verify`
+    Verify,
+    /// Anything else.
+    Unknown,
 }
 
 /// What an address means.
@@ -57,6 +74,7 @@ pub(super) fn parse(raw_path: &str) -> Address {
         ["info", "refs"] => GitRoute::InfoRefs,
         ["git-upload-pack"] => GitRoute::UploadPack,
         ["git-receive-pack"] => GitRoute::ReceivePack,
+        ["info", "lfs", ..] => GitRoute::Lfs,
         ["HEAD" | "git-upload-archive"] | ["objects", ..] => GitRoute::NotServed,
         [] => GitRoute::Root,
         _ => return Address::Unknown,
@@ -68,6 +86,20 @@ fn found(owner: &str, name: &str, route: GitRoute) -> Address {
     match RepoAddress::from_parts(owner, name) {
         Ok(address) => Address::Git(address, route),
         Err(error) => Address::BadName(error, route),
+    }
+}
+
+/// What of the LFS API the path of a [`GitRoute::Lfs`] means.
+pub(super) fn lfs_part(raw_path: &str) -> LfsPart {
+    let path = percent_decode_str(raw_path).decode_utf8_lossy();
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).skip(2 + 2);
+    let parts: [Option<&str>; 4] = std::array::from_fn(|_| segments.next());
+    match parts {
+        [Some("objects"), Some("batch"), None, _] => LfsPart::Batch,
+        [Some("objects"), Some(oid), None, _] => LfsPart::Object(oid.to_owned()),
+        [Some("objects"), Some(oid), Some(size), None] => LfsPart::Upload(oid.to_owned(), size.to_owned()),
+        [Some("verify"), None, ..] => LfsPart::Verify,
+        _ => LfsPart::Unknown,
     }
 }
 
@@ -105,6 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_the_lfs_api_are_told_apart() {
+        let part = |rest: &str| lfs_part(&format!("/anna/song.git/info/lfs/{rest}"));
+        assert_eq!(
+            git("/anna/song.git/info/lfs/x"),
+            Some(("anna/song".into(), GitRoute::Lfs))
+        );
+        assert_eq!(part("objects/batch"), LfsPart::Batch);
+        assert_eq!(part("objects/ab"), LfsPart::Object("ab".into()));
+        assert_eq!(part("objects/ab/12"), LfsPart::Upload("ab".into(), "12".into()));
+        assert_eq!(part("verify"), LfsPart::Verify);
+        for other in ["", "objects", "objects/ab/12/x", "verify/x", "locks"] {
+            assert_eq!(part(other), LfsPart::Unknown, "{other}");
+        }
+    }
+
+    #[test]
     fn bundles_lie_below_a_name_that_nobody_can_have() {
         for path in ["/-/bundles/anna/song/1-a.bundle", "/-/bundles/anna/song.git/x"] {
             assert_eq!(git(path), Some(("anna/song".into(), GitRoute::Bundle)), "{path}");
@@ -133,7 +181,6 @@ mod tests {
             "/anna",
             "/",
             "//",
-            "/anna/song/info/lfs/objects/batch",
         ] {
             assert_eq!(parse(path), Address::Unknown, "{path}");
         }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod accounts;
 pub mod fetch;
+pub mod lfs;
 pub mod links;
 pub mod members;
 mod passwords;
@@ -28,6 +29,7 @@ pub use crate::db::{AuditRow, BadKind, By, MemberRow, ProtectedBranch, RepoRow, 
 pub use access::{Access, AccessError, Opened, PushTarget};
 pub use accounts::{AccountError, Accounts};
 pub use fetch::Fetches;
+pub use lfs::{LargeFiles, LfsError};
 pub use links::{Link, LinkError, Links};
 pub use members::{MemberError, Members};
 pub use passwords::{PASSWORD_MAX_BYTES, PASSWORD_MIN_BYTES};

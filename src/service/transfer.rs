@@ -5,8 +5,8 @@
 //! pieces. What bounds them:
 //!
 //! - each caller has a number of requests at once (`server.max_requests_per_caller`);
-//! - lists of refs (`git.max_listings`), packs being built (`git.max_packs_building`) and pushes being
-//!   processed (`git.max_pushes`) take turns, first come first served; `git.max_waiting` may wait, the next
+//! - lists of refs (`git.max_listings`), packs being built (`git.max_packs_building`), pushes being
+//!   processed (`git.max_pushes`) and large files (`lfs.max_transfers`) take turns, first come first served; `git.max_waiting` may wait, the next
 //!   hears "too busy";
 //! - all of these, slow and waiting ones included, are bounded (`server.max_transfers`), and the more callers
 //!   there are, the fewer of them each may have;
@@ -100,6 +100,7 @@ struct Inner {
     listings: Pool<CallerKey>,
     packs: Pool<CallerKey>,
     pushes: Pool<CallerKey>,
+    large_files: Pool<CallerKey>,
     threads: Callers<CallerKey>,
     callers: Callers<CallerKey>,
     running: TaskTracker,
@@ -115,6 +116,8 @@ pub(super) enum Kind {
     Pack,
     /// Takes in a push.
     Push,
+    /// Takes in or gives a large file.
+    LargeFile,
 }
 
 /// What the work of one transfer has at hand.
@@ -139,6 +142,7 @@ impl Transfer {
                 listings: Pool::new(git.max_listings, git.max_waiting),
                 packs: Pool::new(git.max_packs_building, git.max_waiting),
                 pushes: Pool::new(git.max_pushes, git.max_waiting),
+                large_files: Pool::new(config.lfs.max_transfers, config.lfs.max_waiting),
                 threads: Callers::sharing(server.max_transfers),
                 callers: Callers::new(server.max_requests_per_caller),
                 running: TaskTracker::new(),
@@ -227,7 +231,7 @@ impl Transfer {
         let budget = Duration::from_secs(self.inner.config.git.cpu_budget_secs);
         let (flag, cancelled) = (Arc::clone(&stop.flag), stop.token.clone());
         let body = body.unwrap_or_else(|| futures::stream::empty().boxed());
-        let tell_read = (kind == Kind::Push).then_some(tell_read);
+        let tell_read = matches!(kind, Kind::Push | Kind::LargeFile).then_some(tell_read);
         let silence = self.silence();
         let span = tracing::Span::current();
         let handle = Handle::current();
@@ -364,6 +368,7 @@ impl Inner {
             Kind::Listing => &self.listings,
             Kind::Pack => &self.packs,
             Kind::Push => &self.pushes,
+            Kind::LargeFile => &self.large_files,
         }
     }
 }

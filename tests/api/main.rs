@@ -4,6 +4,7 @@
 mod bundles;
 mod fetching;
 mod hostile;
+mod lfs;
 mod proxies;
 mod pushing;
 mod routes;

@@ -346,6 +346,14 @@ fn is_missing_in_the_way(name: &str, commands: &[(String, String, String)]) -> b
             .any(|(_, _, other)| is_below(name, other) || is_below(other, name))
 }
 
+/// Whether one command deletes a ref that another one could not exist beside.
+fn makes_room(commands: &[(String, String, String)]) -> bool {
+    let is_below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+    let deleted = commands.iter().filter(|(_, new, _)| is_nothing(new));
+    let mut pairs = deleted.flat_map(|gone| commands.iter().map(move |other| (&gone.2, other)));
+    pairs.any(|(gone, (_, new, name))| !is_nothing(new) && (is_below(gone, name) || is_below(name, gone)))
+}
+
 /// Whether an id means "no object".
 fn is_nothing(id: &str) -> bool {
     id.bytes().all(|digit| digit == b'0')
@@ -419,9 +427,19 @@ fn compare(
         lines.sort();
         lines
     };
-    if format!("{ours:?}").contains("refname conflict") || ours.messages.contains("at the same time") {
-        // Of names that cannot be together git takes the first, we the shorter one: whatever was
-        // taken must be there, whatever was not must be as it was.
+    let is_split = gits.refs.iter().any(|line| line.starts_with("ok "))
+        && ours
+            .refs
+            .iter()
+            .all(|line| line.ends_with(" atomic push failure") || line.starts_with("ng refs/hidden/"));
+    if format!("{ours:?}").contains("refname conflict")
+        || ours.messages.contains("at the same time")
+        || is_split
+        || makes_room(commands)
+    {
+        // Of names that cannot be together git takes the first, we the shorter one, and what is deleted makes room
+        // for what comes before it, too. Of an atomic push git refuses a hidden ref alone, and we all of it.
+        // Whatever was taken must be there, whatever was not must be as it was.
         for (old, new, name) in commands {
             let is_done = ours.refs.iter().any(|line| *line == format!("ok {name}"));
             let now = on_disk(our_bare, &["rev-parse", "--verify", "--quiet", name]).out();

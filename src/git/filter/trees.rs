@@ -16,10 +16,10 @@ const MATCHES_PER_TICK: usize = 1 << 12;
 /// Memory for which folders were walked at which path, in bytes. A few small objects may make up a
 /// tree of billions of paths; beyond this what was walked is forgotten, and walked again if it is met
 /// again, until the processor time of the request is used up.
-const MAX_WALKED_BYTES: usize = 64 << 20;
+const MAX_WALKED_BYTES: usize = 8 << 20;
 
 /// Memory for one walked folder beside its path, about, in bytes.
-pub(super) const WALKED_ENTRY_BYTES: usize = 64;
+pub(super) const WALKED_ENTRY_BYTES: usize = 192;
 
 /// A filter made ready for one walk.
 pub(super) enum Rule {

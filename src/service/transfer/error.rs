@@ -10,6 +10,7 @@ use crate::git::receive_pack::ReceiveError;
 use crate::git::snapshot::OpenError;
 use crate::git::upload_pack::UploadError;
 use crate::git::walk::WalkError;
+use crate::service::lfs::LfsError;
 
 /// Why a transfer did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,9 @@ pub enum TransferError {
     /// A bundle cannot be read.
     #[error("a bundle cannot be read")]
     Bundle(#[source] BundleError),
+    /// A large file cannot be taken or given.
+    #[error(transparent)]
+    Lfs(#[from] LfsError),
     /// The answer could not be sent.
     #[error("the answer could not be sent")]
     Answer(#[source] io::Error),
@@ -114,6 +118,7 @@ impl TransferError {
                 error,
                 UploadError::Open(_) | UploadError::Store(_) | UploadError::Walk(WalkError::Store(_))
             ),
+            Self::Lfs(error) => error.is_ours(),
             Self::Receive(error) => matches!(error, ReceiveError::Open(_) | ReceiveError::Store(_)),
             Self::Busy { .. }
             | Self::TooMany { .. }

@@ -1,0 +1,220 @@
+//! An object is put together from its chunks, any part of it. Each chunk is compared with its name before a
+//! byte of it goes out.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lfs_protocol::codec::{Codec, Decoder, MAX_RAW_BYTES};
+use lfs_protocol::recipe::{self, Recipe};
+use lfs_protocol::{ChunkId, Oid};
+use tokio::runtime::Handle;
+
+use super::{Inner, LargeFiles, LfsError};
+use crate::db::{FramePlace, Hash, ObjectRow, RecipePlace};
+use crate::git::work::Work;
+use crate::service::access::Opened;
+use crate::service::transfer::{Answer, CallerKey, Errors, Kind, TransferError};
+use crate::storage::Key;
+
+/// Chunks about which the database is asked at once.
+const ASK_CHUNKS: usize = 256;
+/// What is read from the store at once, in bytes, unless one chunk is larger.
+const READ_BYTES: u64 = 4 << 20;
+/// Frames with at most so much between them are read together, in bytes.
+const GAP_BYTES: u64 = 64 << 10;
+
+/// An object that may be read.
+#[derive(Clone, Debug)]
+pub struct LargeObject {
+    /// Its name.
+    pub oid: Oid,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    row: ObjectRow,
+}
+
+impl LargeFiles {
+    /// An object of a repository that is open for reading.
+    ///
+    /// # Errors
+    /// [`LfsError::NoObject`]
+    pub async fn find(&self, repo: &Opened, oid: Oid) -> Result<LargeObject, LfsError> {
+        self.inner.check_on()?;
+        let row = self.inner.db.linked_object(repo.id, oid.as_bytes()).await?;
+        let row = row.ok_or(LfsError::NoObject(oid))?;
+        Ok(LargeObject {
+            oid,
+            size_bytes: row.size_bytes,
+            row,
+        })
+    }
+
+    /// The bytes of a part of it.
+    ///
+    /// # Errors
+    /// [`TransferError`] while nothing has been sent; later ones break the answer off.
+    pub async fn read(
+        &self,
+        caller: CallerKey,
+        object: LargeObject,
+        range: Range<u64>,
+    ) -> Result<Answer, TransferError> {
+        let admitted = self.inner.transfer.admit(caller)?;
+        let (inner, handle) = (Arc::clone(&self.inner), Handle::current());
+        let work = move |tools: crate::service::transfer::Tools<'_>| {
+            let mut reading = Reading {
+                inner: &inner,
+                handle: &handle,
+                oid: object.oid,
+                decoder: Decoder::default(),
+                raw: Vec::new(),
+            };
+            let recipe = reading.recipe(&object.row)?;
+            reading.send(&recipe, range, tools.output, tools.work)
+        };
+        self.inner
+            .transfer
+            .run(Kind::LargeFile, Errors::BreakOff, admitted, None, work)
+            .await
+    }
+}
+
+struct Reading<'i> {
+    inner: &'i Inner,
+    handle: &'i Handle,
+    oid: Oid,
+    decoder: Decoder,
+    raw: Vec<u8>,
+}
+
+/// A chunk, and what of it is wanted.
+struct Piece {
+    id: ChunkId,
+    part: Range<usize>,
+}
+
+impl Reading<'_> {
+    fn damaged(&self, what: impl Into<String>) -> LfsError {
+        LfsError::Damaged {
+            oid: self.oid,
+            what: what.into(),
+        }
+    }
+
+    fn recipe(&mut self, row: &ObjectRow) -> Result<Recipe, LfsError> {
+        let bytes: Bytes = match &row.recipe {
+            RecipePlace::Here(bytes) => bytes.clone().into(),
+            RecipePlace::InPack(place)
+                if place.codec != Codec::Raw.tag() || place.raw_bytes as usize > recipe::MAX_BYTES =>
+            {
+                return Err(self.damaged("its recipe is stored in a way that is not known"));
+            }
+            RecipePlace::InPack(place) => {
+                self.fetch(&place.key, place.start..place.start + u64::from(place.stored_bytes))?
+            }
+        };
+        let recipe = Recipe::parse(&bytes).map_err(|error| self.damaged(format!("its recipe: {error}")))?;
+        if recipe.oid != self.oid || recipe.size_bytes != row.size_bytes {
+            return Err(self.damaged("its recipe makes another object"));
+        }
+        Ok(recipe)
+    }
+
+    fn fetch(&self, key: &str, range: Range<u64>) -> Result<Bytes, LfsError> {
+        let key = Key::from_stored(key.to_owned());
+        Ok(self.handle.block_on(self.inner.store.read(&key, range))?)
+    }
+
+    fn send(
+        &mut self,
+        recipe: &Recipe,
+        range: Range<u64>,
+        out: &mut dyn Write,
+        work: &Work,
+    ) -> Result<(), TransferError> {
+        let mut pieces = pieces_of(recipe, range);
+        loop {
+            let some: Vec<Piece> = pieces.by_ref().take(ASK_CHUNKS).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            work.check()
+                .map_err(|stopped| TransferError::Answer(std::io::Error::other(stopped)))?;
+            let hashes: Vec<Hash> = some.iter().map(|piece| *piece.id.as_bytes()).collect();
+            let places = self
+                .handle
+                .block_on(self.inner.db.chunk_places(&hashes))
+                .map_err(LfsError::from)?;
+            self.send_some(&some, &places, out)?;
+        }
+    }
+
+    fn send_some(
+        &mut self,
+        pieces: &[Piece],
+        places: &HashMap<Hash, FramePlace>,
+        out: &mut dyn Write,
+    ) -> Result<(), TransferError> {
+        let place_of = |piece: &Piece| places.get(piece.id.as_bytes());
+        let mut rest = pieces;
+        while let Some(first) = rest.first() {
+            let place = place_of(first).ok_or_else(|| self.damaged(format!("chunk {} is missing", first.id)))?;
+            let (start, mut end) = (place.start, place.start + u64::from(place.stored_bytes));
+            let mut count = 1;
+            // What lies on from there is read in one go.
+            while let Some(next) = rest.get(count).and_then(place_of) {
+                let next_end = next.start + u64::from(next.stored_bytes);
+                let is_near = next.key == place.key && next.start >= end && next.start - end <= GAP_BYTES;
+                if !is_near || next_end - start > READ_BYTES {
+                    break;
+                }
+                (end, count) = (next_end, count + 1);
+            }
+            let stored = self.fetch(&place.key, start..end)?;
+            for piece in &rest[..count] {
+                let Some(place) = place_of(piece) else { continue };
+                let at = (place.start - start) as usize;
+                let payload = stored.get(at..at + place.stored_bytes as usize);
+                let payload = payload.ok_or_else(|| self.damaged(format!("{} is too short", place.key)))?;
+                self.decode(piece.id, place, payload)?;
+                let part = self.raw.get(piece.part.clone());
+                let part = part.ok_or_else(|| self.damaged(format!("chunk {} has another length", piece.id)))?;
+                out.write_all(part).map_err(TransferError::Answer)?;
+            }
+            rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    /// Puts the bytes of a chunk into `raw`.
+    fn decode(&mut self, id: ChunkId, place: &FramePlace, payload: &[u8]) -> Result<(), LfsError> {
+        let raw_bytes = place.raw_bytes as usize;
+        let codec = Codec::from_tag(place.codec).map_err(|error| LfsError::damaged(self.oid, &error))?;
+        let room = raw_bytes.min(MAX_RAW_BYTES);
+        self.raw.reserve(room.saturating_sub(self.raw.capacity()));
+        self.decoder
+            .decode(codec, payload, raw_bytes, &mut self.raw)
+            .map_err(|error| LfsError::damaged(self.oid, &error))?;
+        if ChunkId::of(&self.raw) != id {
+            return Err(self.damaged(format!("chunk {id} in {} is not what it was", place.key)));
+        }
+        Ok(())
+    }
+}
+
+/// The chunks that make a part of an object.
+fn pieces_of(recipe: &Recipe, range: Range<u64>) -> impl Iterator<Item = Piece> {
+    let mut at = 0_u64;
+    recipe.chunks.iter().filter_map(move |(id, raw_bytes)| {
+        let (start, end) = (at, at + u64::from(*raw_bytes));
+        at = end;
+        let part = range.start.max(start)..range.end.min(end);
+        (part.start < part.end).then(|| Piece {
+            id: *id,
+            part: (part.start - start) as usize..(part.end - start) as usize,
+        })
+    })
+}
