@@ -8,6 +8,11 @@ use crate::{ChunkId, Chunking, Oid, PcmFormat};
 /// So much of a file decides how it is cut, in bytes.
 pub const HEAD_BYTES: usize = 64 << 10;
 
+/// So much is taken at once, in bytes.
+const PART_BYTES: usize = 256 << 10;
+/// So much must be there before anything is cut, unless it is the end, in bytes.
+const ENOUGH_BYTES: usize = 256 << 10;
+
 /// One piece of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
@@ -45,7 +50,7 @@ pub enum CutError<E> {
 }
 
 /// Takes a file in pieces of any size and gives chunks. Equal files give equal chunks, however they come. Holds
-/// at most about two of the largest chunks, or the head.
+/// at most half a megabyte.
 pub struct Cutter {
     size_bytes: u64,
     whole: Sha256,
@@ -109,9 +114,9 @@ impl Cutter {
             });
         }
         self.whole.update(bytes);
-        // In parts, so that what is left never grows with what comes.
+        // In parts, so that what is left never grows with what comes; large ones, since what is left is moved.
         while !bytes.is_empty() {
-            let (part, rest) = bytes.split_at(bytes.len().min(HEAD_BYTES));
+            let (part, rest) = bytes.split_at(bytes.len().min(PART_BYTES));
             self.left.extend_from_slice(part);
             bytes = rest;
             self.cut(false, taker)?;
@@ -150,7 +155,7 @@ impl Cutter {
     }
 
     fn cut<E>(&mut self, is_end: bool, taker: &mut dyn FnMut(Chunk<'_>) -> Result<(), E>) -> Result<(), CutError<E>> {
-        if self.plan.is_none() && self.left.len() < HEAD_BYTES && !is_end {
+        if self.left.len() < ENOUGH_BYTES && !is_end {
             return Ok(());
         }
         self.plan();

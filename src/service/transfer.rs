@@ -230,8 +230,10 @@ impl Transfer {
         let (tell_read, is_read) = oneshot::channel();
         let budget = Duration::from_secs(self.inner.config.git.cpu_budget_secs);
         let (flag, cancelled) = (Arc::clone(&stop.flag), stop.token.clone());
+        // What says that a large file has arrived must not be said before it has.
+        let says_at_the_end = kind == Kind::LargeFile && body.is_some();
         let body = body.unwrap_or_else(|| futures::stream::empty().boxed());
-        let tell_read = matches!(kind, Kind::Push | Kind::LargeFile).then_some(tell_read);
+        let tell_read = (kind == Kind::Push).then_some(tell_read);
         let silence = self.silence();
         let span = tracing::Span::current();
         let handle = Handle::current();
@@ -329,7 +331,7 @@ impl Transfer {
                 outcome.map_err(|_| TransferError::Crashed)??;
                 return Ok(Answer::new(None, answer, stop));
             }
-            () = async { drop(is_read.await); tokio::time::sleep(FIRST_BYTE_WAIT).await } => {
+            () = async { drop(is_read.await); tokio::time::sleep(FIRST_BYTE_WAIT).await }, if !says_at_the_end => {
                 return Ok(Answer::new(None, answer, stop));
             }
         }

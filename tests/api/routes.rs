@@ -21,11 +21,7 @@ fn odd_requests_for_refs_are_refused_in_words() {
         ("GET /anna/song.git/HEAD", 403, "smart protocol"),
         ("GET /anna/song.git/objects/info/packs", 403, "smart protocol"),
         ("POST /anna/song.git/git-upload-archive", 403, "smart protocol"),
-        (
-            "POST /anna/song.git/info/lfs/objects/batch",
-            404,
-            "nothing at this address",
-        ),
+        ("POST /anna/song.git/info/packs", 404, "nothing at this address"),
         (
             "GET /anna/my%20song.git/info/refs?service=git-upload-pack",
             401,

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use lfs_protocol::codec::{Codec, Encoder};
 use lfs_protocol::pack::{self, PackWriter};
 use lfs_protocol::recipe::{self, Recipe};
-use lfs_protocol::{Chunk, ChunkId, CutError, Cutter, Oid};
+use lfs_protocol::{Chunk, ChunkId, CutError, Cutter, Oid, PcmFormat};
 use tokio::runtime::Handle;
 
 use super::{Inner, LfsError};
@@ -82,6 +82,13 @@ impl Write for Sink<'_> {
     }
 }
 
+/// A chunk of which is not known whether it is stored.
+struct Waiting {
+    id: ChunkId,
+    bytes: Vec<u8>,
+    pcm: Option<(PcmFormat, u32)>,
+}
+
 /// One upload on its way into packs.
 struct Packing<'i> {
     inner: &'i Inner,
@@ -89,7 +96,7 @@ struct Packing<'i> {
     encoder: Encoder,
     payload: Vec<u8>,
     /// Chunks of which is not known whether they are stored.
-    waiting: Vec<(ChunkId, Vec<u8>)>,
+    waiting: Vec<Waiting>,
     waiting_bytes: usize,
     /// Chunks of this upload that are in its own packs.
     own: HashSet<ChunkId>,
@@ -157,7 +164,11 @@ impl<'i> Packing<'i> {
         self.chunks.push((chunk.id, chunk.bytes.len() as u32));
         if self.own.insert(chunk.id) {
             self.waiting_bytes += chunk.bytes.len();
-            self.waiting.push((chunk.id, chunk.bytes.to_vec()));
+            self.waiting.push(Waiting {
+                id: chunk.id,
+                bytes: chunk.bytes.to_vec(),
+                pcm: chunk.pcm,
+            });
         }
         if self.waiting.len() >= ASK_CHUNKS || self.waiting_bytes >= ASK_BYTES {
             self.ask()?;
@@ -172,19 +183,19 @@ impl<'i> Packing<'i> {
         if waiting.is_empty() {
             return Ok(());
         }
-        let hashes: Vec<Hash> = waiting.iter().map(|(id, _)| *id.as_bytes()).collect();
+        let hashes: Vec<Hash> = waiting.iter().map(|chunk| *chunk.id.as_bytes()).collect();
         let stored = self.handle.block_on(self.inner.db.stored_chunks(&hashes))?;
-        for (id, bytes) in waiting {
-            if !stored.contains(id.as_bytes()) {
-                self.store(id, &bytes)?;
+        for chunk in waiting {
+            if !stored.contains(chunk.id.as_bytes()) {
+                self.store(&chunk)?;
             }
         }
         Ok(())
     }
 
-    fn store(&mut self, id: ChunkId, bytes: &[u8]) -> Result<(), LfsError> {
-        let codec = self.encoder.encode(bytes, &mut self.payload);
-        let frame = self.frame(*id.as_bytes(), pack::Kind::Chunk, codec, bytes.len())?;
+    fn store(&mut self, chunk: &Waiting) -> Result<(), LfsError> {
+        let codec = self.encoder.encode(&chunk.bytes, chunk.pcm, &mut self.payload);
+        let frame = self.frame(*chunk.id.as_bytes(), pack::Kind::Chunk, codec, chunk.bytes.len())?;
         if let Some((_, chunks)) = &mut self.open {
             chunks.push(frame);
         }
