@@ -142,6 +142,10 @@ impl App {
     /// [`RecoverError`].
     pub async fn recover(&self) -> Result<(), RecoverError> {
         self.repos.sweep().await?;
+        if let Err(error) = self.large_files.sweep().await {
+            // It costs space and nothing else.
+            tracing::warn!(%error, "What a killed server was writing cannot be removed from the store now");
+        }
         self.pushes.recover().await
     }
 

@@ -4,6 +4,7 @@
 //! A key carries a fresh random id. What lies under it is told by rows of the database, which are written
 //! after the object; so what nobody speaks of is rest and may go.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use uuid::Uuid;
 
 /// What is given to the store at once, in bytes.
 const PART_BYTES: usize = 5 << 20;
+/// What `object_store` puts behind the name of a file until it is complete.
+const UNFINISHED: char = '#';
 /// The folder of chunk packs.
 const PACKS: &str = "packs";
 
@@ -83,6 +86,8 @@ impl std::fmt::Display for Key {
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Where it lies on this machine.
+    folder: PathBuf,
 }
 
 impl Store {
@@ -97,7 +102,33 @@ impl Store {
         })?;
         Ok(Self {
             objects: Arc::new(local.with_fsync(true)),
+            folder: folder.to_owned(),
         })
+    }
+
+    /// Removes what a killed process was writing. For the start of a server, before anything is written; blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sweep(&self) -> io::Result<()> {
+        let mut folders = vec![self.folder.join(PACKS)];
+        while let Some(folder) = folders.pop() {
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let is_unfinished = entry.file_name().to_string_lossy().contains(UNFINISHED);
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if is_unfinished {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Begins an object under a fresh key. Nothing is there until [`Writing::complete`].
@@ -242,6 +273,32 @@ mod tests {
             Store::on_disk(&folder.path().join("absent")),
             Err(StorageError::Folder { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_was_writing_is_swept_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::on_disk(folder.path()).expect("a store");
+        store.sweep().expect("there is nothing yet");
+        let mut whole = store.write().await.expect("begins");
+        whole.add(b"whole").await.expect("adds");
+        let whole = whole.complete().await.expect("completes");
+        let mut half = store.write().await.expect("begins");
+        half.add(&vec![1; 2 * PART_BYTES]).await.expect("adds");
+        let path = folder.path().join(half.key().as_str());
+        // As if the process were gone: nobody aborts it.
+        std::mem::forget(half);
+        let beside = |path: &FsPath| {
+            std::fs::read_dir(path.parent().expect("a folder"))
+                .expect("lists")
+                .count()
+        };
+        let before = beside(&path);
+
+        store.sweep().expect("sweeps");
+
+        assert_eq!(beside(&path), before - 1);
+        assert_eq!(store.read(&whole, 0..5).await.expect("reads")[..], b"whole"[..]);
     }
 
     #[test]

@@ -239,3 +239,42 @@ fn memory_stays_flat_while_a_file_of_half_a_gigabyte_passes() {
     let grown = most.saturating_sub(idle) / MIB as u64;
     assert!(grown < 100, "memory grew by {grown} MiB");
 }
+
+#[test]
+fn a_server_that_is_killed_in_mid_upload_takes_the_file_again() {
+    let mut server = TestServer::start();
+    let anna = server.user("anna");
+    let song = song(&anna);
+    let vox = take(1, 40 * MIB);
+    song.write("vox.wav", &vox).commit("First take");
+    let unfinished = |server: &TestServer| {
+        let mut left = vec![server.data().join("store")];
+        let mut found = 0;
+        while let Some(folder) = left.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => left.push(entry.path()),
+                    _ => found += usize::from(entry.file_name().to_string_lossy().contains('#')),
+                }
+            }
+        }
+        found
+    };
+    std::thread::scope(|scope| {
+        let push = scope.spawn(|| song.push("anna/song", &["main"]));
+        process::wait_until("a pack is being written", std::time::Duration::from_secs(60), || {
+            unfinished(&server) > 0
+        });
+        crate::support::server::signal(server.pid(), "KILL");
+        push.join().expect("git ran").assert_failed();
+    });
+    server.kill();
+    assert!(unfinished(&server) > 0, "it was not in mid upload");
+
+    server.start_again();
+
+    assert_eq!(unfinished(&server), 0);
+    song.push("anna/song", &["main"]).assert_ok();
+    let copy = clone(&anna, "anna/song", "copy");
+    assert!(read(&copy, "vox.wav") == vox);
+}

@@ -13,6 +13,7 @@ mod batch;
 mod ingest;
 mod read;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,6 +203,16 @@ impl LargeFiles {
             }),
             Some(_) => Ok(()),
         }
+    }
+
+    /// Removes what a killed server was writing. For the start of the server.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn sweep(&self) -> io::Result<()> {
+        let store = self.inner.store.clone();
+        let swept = tokio::task::spawn_blocking(move || store.sweep()).await;
+        swept.unwrap_or_else(|ended| Err(io::Error::other(ended)))
     }
 
     /// Removes what uploads left behind, now and then, until `shutdown`.
