@@ -177,6 +177,31 @@ fn behind_a_proxy_that_takes_a_path_off_every_link_has_that_path() {
 }
 
 #[test]
+fn large_files_pass_a_proxy_with_tls_at_the_public_address() {
+    let port = free_port();
+    let public_url = format!("https://localhost:{port}/music");
+    let server = TestServer::prepare()
+        .setting("server.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .setting("server.public_url", &public_url)
+        .start();
+    let (cert, key) = certificate(&server.scratch(), "proxy");
+    let _nginx = Nginx::start_at(port, "/music/", &server.scratch(), &server, &cert, &key);
+    let anna = person_at(&public_url, &server.user("anna"), &cert);
+    anna.git(&["lfs", "install", "--skip-repo"]).assert_ok();
+    let song = anna.new_project("song");
+    song.git(&["lfs", "install", "--local"]).assert_ok();
+    let take = noise(3, 6 * MIB);
+    song.write(".gitattributes", "*.wav filter=lfs diff=lfs merge=lfs -text\n")
+        .write("take.wav", &take)
+        .commit("First take");
+
+    song.push("anna/song", &["main"]).assert_ok();
+
+    let copy = anna.clone_repo("anna/song", "copy", &[]);
+    assert!(std::fs::read(copy.folder.join("take.wav")).expect("readable") == take);
+}
+
+#[test]
 fn addresses_that_a_stranger_claims_are_believed_from_trusted_proxies_only() {
     let claims = |server: &TestServer| {
         let request = crate::support::Request::upload_refs("nobody/mark", 2).header("X-Forwarded-For", "203.0.113.77");
