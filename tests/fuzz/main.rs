@@ -12,6 +12,7 @@
 mod support;
 
 mod corpus;
+mod large_files;
 mod mutate;
 mod targets;
 
@@ -200,6 +201,31 @@ fn reverse_indexes_of_any_content_are_read_or_refused() {
 #[test]
 fn multi_pack_indexes_of_any_content_are_read_or_refused() {
     feed(&targets::multi_pack(), Form::Pack, 10_000);
+}
+
+#[test]
+fn chunk_packs_of_any_content_are_read_or_refused() {
+    feed(&large_files::chunk_pack(), Form::Bytes, 100_000);
+}
+
+#[test]
+fn recipes_of_any_content_are_read_or_refused() {
+    feed(&large_files::recipe(), Form::Bytes, 100_000);
+}
+
+#[test]
+fn stored_chunks_of_any_content_are_decoded_or_refused() {
+    feed(&large_files::decoder(), Form::Bytes, 60_000);
+}
+
+#[test]
+fn large_files_of_any_content_come_back_as_they_were() {
+    feed(&large_files::file(), Form::Bytes, 6_000);
+}
+
+#[test]
+fn batch_requests_of_any_content_are_read_or_refused() {
+    feed(&large_files::batch(), Form::Bytes, 100_000);
 }
 
 #[test]
