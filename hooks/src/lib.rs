@@ -1,10 +1,14 @@
-//! The client side of Auxin: prepares a folder with Logic projects for Git and Git LFS.
+//! The client side of Auxin: prepares a folder with Logic projects for Git and Git LFS, and moves large files
+//! in chunks.
 //!
-//! Knows nothing of the server and depends on nothing, so that it stays small to download.
+//! Knows nothing of the server but its protocol, and runs the Git that is installed for settings and folders.
 
 #![forbid(unsafe_code)]
 
+pub mod git;
 mod init;
 mod patterns;
+pub mod setup;
+pub mod transfer;
 
 pub use init::{Added, InitError, Report, init};

@@ -1,8 +1,10 @@
 //! `git auxin`: the client program of Auxin.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use git_auxin::setup::{self, Scope, SetupError};
 use git_auxin::{Report, init};
 
 const USAGE: &str = "\
@@ -10,6 +12,12 @@ Usage: git auxin <command>
 
 Commands:
   init [FOLDER]   add what a Logic project needs to .gitattributes and .gitignore
+  install         let Git LFS send and get only what is new in large files
+      --path PATH       name the program at PATH instead of this one
+      --local, --system change the settings of this repository or machine, not yours
+      --uninstall       take the settings out again
+  status          tell whether everything is set up
+  transfer        what Git LFS starts; not for people
 
 Options:
   -h, --help      show this
@@ -30,10 +38,72 @@ fn main() -> ExitCode {
         }
         [Some("init")] => run_init(Path::new(".")),
         [Some("init"), folder] if folder.is_none_or(|folder| !folder.starts_with('-')) => run_init(Path::new(&args[1])),
-        _ => {
-            eprint!("{USAGE}");
-            ExitCode::from(2)
+        [Some("install"), ..] => run_install(&args[1..]),
+        [Some("status")] => run_status(),
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprint!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn refused(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+fn run_install(args: &[OsString]) -> ExitCode {
+    let (mut scope, mut path, mut is_removal) = (Scope::Global, None, false);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--uninstall") => is_removal = true,
+            Some("--global") => scope = Scope::Global,
+            Some("--local") => scope = Scope::Local,
+            Some("--system") => scope = Scope::System,
+            Some("--path") => match args.next() {
+                Some(named) => path = Some(Path::new(named)),
+                None => return usage(),
+            },
+            _ => return usage(),
         }
+    }
+    let done = match is_removal {
+        true if path.is_some() => return usage(),
+        true => setup::uninstall(scope).map(|found| match found {
+            true => "Removed: large files travel whole again.".to_owned(),
+            false => "There was nothing to remove.".to_owned(),
+        }),
+        false => setup::install(scope, path).map(|changed| match changed.is_empty() {
+            true => "Already set up.".to_owned(),
+            false => format!(
+                "Set up: from now on only what is new in large files travels.\n  {}",
+                changed.join("\n  ")
+            ),
+        }),
+    };
+    match done {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(error),
+    }
+}
+
+fn run_status() -> ExitCode {
+    let found: Result<_, SetupError> = setup::status();
+    match found {
+        Ok(findings) => {
+            for finding in &findings {
+                let mark = if finding.is_problem { "!" } else { " " };
+                println!("{mark} {:<17} {}", finding.subject, finding.text);
+            }
+            ExitCode::from(u8::from(findings.iter().any(|finding| finding.is_problem)))
+        }
+        Err(error) => refused(error),
     }
 }
 
@@ -43,10 +113,7 @@ fn run_init(folder: &Path) -> ExitCode {
             show(&report);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => refused(error),
     }
 }
 

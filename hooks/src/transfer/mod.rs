@@ -1,0 +1,3 @@
+//! `git auxin transfer`: the transfer agent that `git lfs` starts.
+
+pub mod lines;
