@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audio;
 pub mod git;
 mod init;
 mod patterns;

@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 
+use git_auxin::audio::SoundReader;
 use lfs_protocol::batch::{BatchRequest, VerifyRequest};
 use lfs_protocol::codec::{Codec, Decoder, Encoder, MAX_RAW_BYTES};
 use lfs_protocol::pack::{self, Kind, PackWriter, TRAILER_BYTES, Trailer};
 use lfs_protocol::recipe::Recipe;
 use lfs_protocol::{Chunk, ChunkId, Chunking, Cutter, Oid, PcmFormat, audio_layout};
 
+use super::audio_files;
 use super::targets::Target;
 
 const FORMAT: PcmFormat = PcmFormat {
@@ -172,6 +174,28 @@ pub fn batch() -> Target {
                 assert_eq!(serde_json::from_slice::<BatchRequest>(&again).expect("JSON"), request);
             }
             let _ = serde_json::from_slice::<VerifyRequest>(input);
+        }),
+    }
+}
+
+/// Facts and sound hash: whole and in pieces give the same, and what is told stays short.
+pub fn sound() -> Target {
+    Target {
+        name: "sound",
+        corpus: audio_files::all,
+        run: Box::new(|input| {
+            let mut whole = SoundReader::new();
+            whole.push(input);
+            let whole = whole.finish();
+            let mut pieces = SoundReader::new();
+            let len = 1 + input.len() % 13;
+            input.chunks(len).for_each(|piece| pieces.push(piece));
+            assert_eq!(pieces.finish(), whole, "a split changes what is read");
+            if let Some(sound) = whole {
+                let json = serde_json::to_vec(&sound.facts).expect("JSON");
+                assert!(json.len() < 64 << 10, "{} bytes of facts", json.len());
+                assert!(sound.facts.sound_bytes <= input.len() as u64);
+            }
         }),
     }
 }

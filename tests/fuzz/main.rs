@@ -11,6 +11,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../../hooks/tests/support/audio_files.rs"]
+#[allow(dead_code, reason = "made for the tests of the package, too")]
+mod audio_files;
 mod corpus;
 mod large_files;
 mod mutate;
@@ -221,6 +224,11 @@ fn stored_chunks_of_any_content_are_decoded_or_refused() {
 #[test]
 fn large_files_of_any_content_come_back_as_they_were() {
     feed(&large_files::file(), Form::Bytes, 6_000);
+}
+
+#[test]
+fn audio_files_of_any_content_are_read_however_they_are_split() {
+    feed(&large_files::sound(), Form::Bytes, 60_000);
 }
 
 #[test]
