@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use super::Db;
 use super::error::DbError;
 use super::row::Columns;
+use super::sounds::{self, SoundRow};
 use crate::ids::{RepoId, UserId};
 
 /// A hash that names an object or a chunk.
@@ -100,6 +101,8 @@ pub struct NewObject {
     pub packs: Vec<NewPack>,
     /// What makes it.
     pub recipe: NewRecipe,
+    /// What it is as sound, if it is an audio file.
+    pub sound: Option<SoundRow>,
 }
 
 /// Who may be told of what other repositories have.
@@ -111,7 +114,7 @@ pub struct Sight {
     pub is_for_one_repo: bool,
 }
 
-fn hash(row: &SqliteRow, column: &'static str) -> Result<Hash, DbError> {
+pub(super) fn hash(row: &SqliteRow, column: &'static str) -> Result<Hash, DbError> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes.try_into().map_err(|_| DbError::Unreadable(column))
 }
@@ -131,7 +134,7 @@ fn place(row: &SqliteRow) -> Result<FramePlace, DbError> {
 }
 
 /// Hashes as one parameter: a JSON array of hexadecimal text.
-fn array(hashes: &[Hash]) -> String {
+pub(super) fn array(hashes: &[Hash]) -> String {
     let mut text = String::with_capacity(hashes.len() * 67 + 2);
     text.push('[');
     for (number, hash) in hashes.iter().enumerate() {
@@ -321,6 +324,9 @@ impl Db {
                     .await?
                     .is_some();
                 if is_known {
+                    if let Some(sound) = &new.sound {
+                        sounds::insert(tx.conn, &new.oid, sound, tx.now_us).await?;
+                    }
                     link(tx.conn, repo, &new.oid, tx.now_us).await?;
                     return Ok(Some(new.packs.into_iter().map(|pack| pack.key).collect()));
                 }
@@ -364,6 +370,9 @@ impl Db {
                 .bind(tx.now_us)
                 .execute(&mut *tx.conn)
                 .await?;
+                if let Some(sound) = &new.sound {
+                    sounds::insert(tx.conn, &new.oid, sound, tx.now_us).await?;
+                }
                 link(tx.conn, repo, &new.oid, tx.now_us).await?;
                 Ok(Some(unneeded))
             })

@@ -23,6 +23,7 @@ mod pushes;
 mod pushes_read;
 mod repos;
 mod row;
+mod sounds;
 mod tokens;
 mod users;
 mod writer;
@@ -46,6 +47,7 @@ pub use protected::ProtectedBranch;
 pub use pushes::{BeginPush, FinishPush, MAX_PUSH_OPTIONS_BYTES, NewPush, PushState, RefChange};
 pub use pushes_read::{KnownRef, MAX_MOVED_IDS, MovedRef, PushPage, PushRefRow, PushRow};
 pub use repos::{FoundRepo, InsertRepo, NewRepo, RenameRepo, RepoRow};
+pub use sounds::SoundRow;
 pub use tokens::{NewToken, TokenRow};
 pub use users::{InsertUser, NewUser, RemoveUser, UserRow};
 

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "large files",
         include_str!("../../migrations/sqlite/0002_large_files.sql"),
     ),
+    (3, "sounds", include_str!("../../migrations/sqlite/0003_sounds.sql")),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

@@ -9,6 +9,7 @@ mod proxies;
 mod pushing;
 mod routes;
 mod sign_in;
+mod sounds;
 mod stopping;
 mod support;
 mod tls;

@@ -13,8 +13,9 @@ use lfs_protocol::recipe::{self, Recipe};
 use lfs_protocol::{Chunk, ChunkId, CutError, Cutter, Oid, PcmFormat};
 use tokio::runtime::Handle;
 
+use super::sounds::Listener;
 use super::{Inner, LfsError};
-use crate::db::{Hash, NewChunk, NewObject, NewPack, NewRecipe};
+use crate::db::{Hash, NewChunk, NewObject, NewPack, NewRecipe, SoundRow};
 use crate::git::work::Work;
 use crate::ids::RepoId;
 use crate::service::transfer::TransferError;
@@ -103,6 +104,7 @@ struct Packing<'i> {
     open: Option<(PackWriter<Sink<'i>>, Vec<NewChunk>)>,
     done: Vec<NewPack>,
     chunks: Vec<(ChunkId, u32)>,
+    sound: Option<SoundRow>,
 }
 
 impl<'i> Packing<'i> {
@@ -118,6 +120,7 @@ impl<'i> Packing<'i> {
             open: None,
             done: Vec::new(),
             chunks: Vec::new(),
+            sound: None,
         }
     }
 
@@ -128,7 +131,7 @@ impl<'i> Packing<'i> {
             CutError::Taker(error) => error.into(),
             error => wrong(error.to_string()),
         };
-        let mut cutter = Cutter::new(size_bytes);
+        let (mut cutter, mut listener) = (Cutter::new(size_bytes), Listener::default());
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let count = input.read(&mut buffer).map_err(TransferError::Body)?;
@@ -137,6 +140,7 @@ impl<'i> Packing<'i> {
             }
             work.check()
                 .map_err(|stopped| TransferError::Body(io::Error::other(stopped)))?;
+            listener.push(&buffer[..count]);
             cutter
                 .push(&buffer[..count], &mut |chunk| self.add(chunk))
                 .map_err(cut)?;
@@ -146,6 +150,7 @@ impl<'i> Packing<'i> {
             return Err(wrong(format!("the bytes that came are those of {found}")));
         }
         self.ask()?;
+        self.sound = listener.finish();
         Ok(Recipe {
             oid,
             size_bytes,
@@ -270,6 +275,7 @@ impl<'i> Packing<'i> {
             size_bytes: recipe.size_bytes,
             packs: self.done.clone(),
             recipe: place,
+            sound: self.sound.take(),
         };
         let inserted = self.handle.block_on(self.inner.db.insert_object(repo, new))?;
         inserted.ok_or(LfsError::Gone)

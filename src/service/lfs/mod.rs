@@ -3,6 +3,7 @@
 //! ```text
 //! batch     what a client may get or has to bring
 //! ingest    an upload is cut, encoded and packed while it streams in; it counts once its hash is right
+//! sounds    what it is as sound, found in the same pass
 //! read      an object is put together from its chunks, any part of it
 //! ```
 //!
@@ -12,6 +13,7 @@
 mod batch;
 mod ingest;
 mod read;
+mod sounds;
 
 use std::io;
 use std::sync::Arc;
