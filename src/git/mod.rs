@@ -28,6 +28,7 @@ pub mod negotiate;
 pub mod object_store;
 pub mod pkt_line;
 pub mod plan;
+pub mod push_changes;
 pub mod quarantine;
 pub mod receive_pack;
 pub mod ref_transaction;

@@ -17,6 +17,7 @@ mod on_disk;
 #[path = "../support/pack.rs"]
 mod pack;
 mod plan;
+mod push_changes;
 mod push_objects;
 mod push_support;
 mod receive_pack;
