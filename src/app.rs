@@ -115,7 +115,15 @@ impl App {
             nonce_seed,
         );
         let store = Store::on_disk(&data.store())?;
-        let large_files = LargeFiles::new(config.clone(), db.clone(), store, transfer.clone(), repos.clone());
+        let links = Links::new(&signing_key, db.clock().clone());
+        let large_files = LargeFiles::new(
+            config.clone(),
+            db.clone(),
+            store,
+            transfer.clone(),
+            repos.clone(),
+            links.clone(),
+        );
         let upkeep = Upkeep::new(config.clone(), db.clone(), transfer.clone(), repos.clone(), pushed_to);
         Ok(Self {
             accounts: Accounts::new(db.clone(), &settings.auth),
@@ -124,7 +132,7 @@ impl App {
             members: Members::new(db.clone()),
             protection: Protection::new(db.clone()),
             access,
-            links: Links::new(&signing_key, db.clock().clone()),
+            links,
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,
             large_files,

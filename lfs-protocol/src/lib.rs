@@ -8,12 +8,14 @@
 //! codec               a chunk becomes a frame
 //! pack                many frames in one immutable object, with an index at its end
 //! recipe              the chunks that make one object
+//! chunked             what travels besides in the chunked transfer
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod batch;
 mod chunk;
+pub mod chunked;
 pub mod codec;
 mod container;
 mod cut;

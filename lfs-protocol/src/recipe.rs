@@ -18,8 +18,10 @@ pub const MAGIC: [u8; 8] = *b"AUXRECP\x01";
 /// Most chunks in a recipe: an object of about 60 GB.
 pub const MAX_CHUNKS: usize = 2 << 20;
 
-const HEAD_BYTES: usize = 8 + 32 + 8 + 4 + 4;
-const ENTRY_BYTES: usize = 32 + 4;
+/// Length of what stands before the entries, in bytes.
+pub const HEAD_BYTES: usize = 8 + 32 + 8 + 4 + 4;
+/// Length of an entry, in bytes.
+pub const ENTRY_BYTES: usize = 32 + 4;
 
 /// Largest recipe, in bytes.
 pub const MAX_BYTES: usize = HEAD_BYTES + MAX_CHUNKS * ENTRY_BYTES;
@@ -82,6 +84,70 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`]
     pub fn parse(bytes: &[u8]) -> Result<Self, RecipeError> {
+        let (head, entries) = Head::split(bytes)?;
+        if entries.len() != head.count as usize * ENTRY_BYTES {
+            return Err(RecipeError::Length);
+        }
+        let mut chunks = Vec::with_capacity(head.count as usize);
+        let mut sum = 0;
+        for (number, entry) in entries.chunks_exact(ENTRY_BYTES).enumerate() {
+            let (id, raw_bytes) = head.entry(number, entry)?;
+            sum += u64::from(raw_bytes);
+            chunks.push((id, raw_bytes));
+        }
+        if sum != head.size_bytes {
+            return Err(RecipeError::Size);
+        }
+        Ok(Self {
+            oid: head.oid,
+            size_bytes: head.size_bytes,
+            chunking: head.chunking,
+            chunks,
+        })
+    }
+}
+
+/// What stands before the entries: for those who read a recipe piece by piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The object.
+    pub oid: Oid,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// How it was cut.
+    pub chunking: Chunking,
+    /// Number of its chunks, at most [`MAX_CHUNKS`].
+    pub count: u32,
+}
+
+impl Head {
+    /// Reads the first [`HEAD_BYTES`] of a recipe.
+    ///
+    /// # Errors
+    /// [`RecipeError`]
+    pub fn parse(bytes: &[u8]) -> Result<Self, RecipeError> {
+        Ok(Self::split(bytes)?.0)
+    }
+
+    /// Length of the whole recipe, in bytes.
+    pub const fn recipe_bytes(&self) -> usize {
+        HEAD_BYTES + self.count as usize * ENTRY_BYTES
+    }
+
+    /// Reads the entry of this number: [`ENTRY_BYTES`].
+    ///
+    /// # Errors
+    /// [`RecipeError::Chunk`], [`RecipeError::Length`]
+    pub fn entry(&self, number: usize, entry: &[u8]) -> Result<(ChunkId, u32), RecipeError> {
+        let (id, raw) = entry.split_first_chunk::<32>().ok_or(RecipeError::Length)?;
+        let raw_bytes = u32::from_le_bytes(raw.try_into().map_err(|_| RecipeError::Length)?);
+        if raw_bytes == 0 || raw_bytes as usize > self.chunking.max_bytes() {
+            return Err(RecipeError::Chunk(number));
+        }
+        Ok((ChunkId::from_sha256(*id), raw_bytes))
+    }
+
+    fn split(bytes: &[u8]) -> Result<(Self, &[u8]), RecipeError> {
         let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(RecipeError::NotARecipe)?;
         if *magic != MAGIC {
             return Err(RecipeError::NotARecipe);
@@ -98,32 +164,13 @@ impl Recipe {
         if count as usize > MAX_CHUNKS {
             return Err(RecipeError::TooMany(count));
         }
-        if entries.len() != count as usize * ENTRY_BYTES {
-            return Err(RecipeError::Length);
-        }
-        let size_bytes = u64::from_le_bytes(*size);
-        let mut chunks = Vec::with_capacity(count as usize);
-        let mut sum = 0;
-        for (number, entry) in entries.chunks_exact(ENTRY_BYTES).enumerate() {
-            let Some((id, raw)) = entry.split_first_chunk::<32>() else {
-                return Err(RecipeError::Length);
-            };
-            let raw_bytes = u32::from_le_bytes(raw.try_into().map_err(|_| RecipeError::Length)?);
-            if raw_bytes == 0 || raw_bytes as usize > chunking.max_bytes() {
-                return Err(RecipeError::Chunk(number));
-            }
-            sum += u64::from(raw_bytes);
-            chunks.push((ChunkId::from_sha256(*id), raw_bytes));
-        }
-        if sum != size_bytes {
-            return Err(RecipeError::Size);
-        }
-        Ok(Self {
+        let head = Self {
             oid: Oid::from_sha256(*oid),
-            size_bytes,
+            size_bytes: u64::from_le_bytes(*size),
             chunking,
-            chunks,
-        })
+            count,
+        };
+        Ok((head, entries))
     }
 }
 

@@ -263,6 +263,8 @@ settings! {
         max_transfers: usize = 8, Rule::Range(1, 1024);
         /// Large files that may wait for their turn.
         max_waiting: usize = 256, Rule::Range(0, 1_000_000);
+        /// Clients that know it are offered the chunked transfer (`git auxin install`): only chunks that one side lacks travel.
+        chunked_transfer: bool = true, Rule::Any;
     }
 
     /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.

@@ -143,6 +143,23 @@ impl Db {
         row.map(|row| Ok((token(&row)?, super::users::user(&row)?))).transpose()
     }
 
+    /// Finds a token by its id; expired and revoked ones too.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn token_by_id(&self, id: TokenId) -> Result<Option<TokenRow>, DbError> {
+        let mut conn = self.read().await?;
+        let row = sqlx::query(
+            "SELECT id AS token_id, user_id, label, scope, repo_id, expires_at_us,
+                    created_at_us AS token_created_at_us, last_used_at_us, revoked_at_us
+             FROM tokens WHERE id = $1",
+        )
+        .bind(id.as_bytes().as_slice())
+        .fetch_optional(&mut *conn)
+        .await?;
+        row.map(|row| token(&row)).transpose()
+    }
+
     /// Whether a token was revoked, or is gone with its owner.
     ///
     /// # Errors

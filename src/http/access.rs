@@ -12,17 +12,20 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lfs_protocol::batch::Operation;
 
 use super::Web;
 use super::error::Problem;
 use super::log::Facts;
 use super::path::{self, Address};
+use crate::ids::RepoId;
 use crate::names::RepoAddress;
 use crate::service::fetch::Fetch;
+use crate::service::lfs::Grant;
 use crate::service::push::Push;
 use crate::service::sign_in::{Caller, Credentials, SignedIn};
 use crate::service::transfer::{CallerKey, Protocol};
-use crate::service::{AccessError, Opened, PushTarget, Right, Secret};
+use crate::service::{AccessError, LfsError, Opened, PushTarget, Right, Secret};
 
 /// Most `Authorization` headers that are tried: a password in an address and a token in the
 /// configuration make two.
@@ -43,6 +46,21 @@ pub(super) struct Pusher {
 }
 
 impl Reader {
+    /// A caller of the chunked transfer: with a token for downloads, or without any.
+    pub(super) async fn granted(parts: &Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let grant = grant(parts, web, &facts, &[Operation::Download]).await?;
+        let caller = grant
+            .as_ref()
+            .map_or(Caller::Anonymous, |grant| Caller::User(grant.by.clone()));
+        let repo = web.app.access.open(&caller, &address, Right::Read).await?;
+        check_repo(grant.as_ref(), repo.id)?;
+        let caller = key(&caller, &facts);
+        Ok(Self { repo, caller })
+    }
+
     /// What a fetch is about.
     pub(super) fn fetch(self, protocol: Protocol) -> Fetch {
         Fetch {
@@ -77,7 +95,12 @@ pub(super) struct Asker {
 impl Asker {
     /// Whether nobody is signed in.
     pub(super) fn is_anonymous(&self) -> bool {
-        self.caller.signed_in().is_none()
+        self.signed_in().is_none()
+    }
+
+    /// The person, if there is one.
+    pub(super) fn signed_in(&self) -> Option<&SignedIn> {
+        self.caller.signed_in()
     }
 
     /// Whose requests are counted together.
@@ -159,6 +182,45 @@ impl FromRequestParts<Web> for Pusher {
             address: facts.client.address,
             is_stock_git: is_stock_git(&parts.headers),
         })
+    }
+}
+
+/// The grant behind a token of the chunked transfer, for any operation, if its right holds still.
+pub(super) async fn granted(parts: &Parts, web: &Web) -> Result<Grant, Problem> {
+    let facts = facts(parts)?;
+    let address = repository(parts)?;
+    facts.repository(&address);
+    let grant = grant(parts, web, &facts, &[Operation::Download, Operation::Upload]).await?;
+    let grant = grant.ok_or(AccessError::SignInNeeded)?;
+    let right = match grant.operation {
+        Operation::Download => Right::Read,
+        Operation::Upload => Right::Write,
+    };
+    let caller = Caller::User(grant.by.clone());
+    let repo = web.app.access.open(&caller, &address, right).await?;
+    check_repo(Some(&grant), repo.id)?;
+    Ok(grant)
+}
+
+/// Finds out who comes with a token of the chunked transfer. Other credentials are none here: its client has no
+/// others.
+async fn grant(parts: &Parts, web: &Web, facts: &Facts, operations: &[Operation]) -> Result<Option<Grant>, Problem> {
+    let token = match credentials(&parts.headers).next() {
+        None => return Ok(None),
+        Some(Err(unreadable)) => return Err(Problem::sign_in(unreadable)),
+        Some(Ok(Credentials::Bearer(token))) => token,
+        Some(Ok(_)) => return Err(LfsError::BadToken("is missing").into()),
+    };
+    let grant = web.app.large_files.granted(token.expose(), operations).await?;
+    facts.user(&grant.by.name);
+    Ok(Some(grant))
+}
+
+/// A token is good for one repository, whatever stands at its old address today.
+fn check_repo(grant: Option<&Grant>, repo: RepoId) -> Result<(), Problem> {
+    match grant {
+        Some(grant) if grant.repo != repo => Err(LfsError::BadToken("is for another repository").into()),
+        _ => Ok(()),
     }
 }
 

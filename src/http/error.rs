@@ -283,7 +283,8 @@ impl From<LfsError> for Problem {
     fn from(error: LfsError) -> Self {
         match &error {
             LfsError::NoObject(_) | LfsError::Gone => Self::not_found(error.to_string()),
-            LfsError::TooMany { .. } => Self::too_large(error.to_string()),
+            LfsError::TooMany { .. } | LfsError::TooLong { .. } => Self::too_large(error.to_string()),
+            LfsError::BadToken(_) => Self::sign_in(error.to_string()),
             LfsError::SwitchedOff => Self::forbidden(error.to_string()),
             LfsError::BadName
             | LfsError::TooLarge { .. }

@@ -23,7 +23,7 @@ use crate::service::{LfsError, PushTarget};
 /// Finds the handler for one part of the API.
 pub(super) async fn dispatch(web: Web, request: Request) -> Response {
     let method = request.method().clone();
-    match (path::lfs_part(request.uri().path()), &method) {
+    match (&path::lfs_part(request.uri().path()), &method) {
         (LfsPart::Batch, &Method::POST) => batch.call(request, web).await,
         (LfsPart::Verify, &Method::POST) => verify.call(request, web).await,
         (LfsPart::Object(_), &Method::GET | &Method::HEAD) => download.call(request, web).await,
@@ -31,6 +31,7 @@ pub(super) async fn dispatch(web: Web, request: Request) -> Response {
         (LfsPart::Batch | LfsPart::Verify, _) => Problem::method("POST").into_response(),
         (LfsPart::Object(_), _) => Problem::method("GET, HEAD").into_response(),
         (LfsPart::Upload(..), _) => Problem::method("PUT").into_response(),
+        (LfsPart::Chunked(part), _) => super::lfs_chunked::dispatch(web, part, request).await,
         (LfsPart::Unknown, _) => not_served.call(request, web).await,
     }
 }
@@ -52,7 +53,10 @@ async fn batch(State(web): State<Web>, request: Request) -> Result<Response, Pro
     let files = &web.app.large_files;
     let batch = files.read_batch(asker.key(), incoming).await?;
     let answer = match batch.operation() {
-        Operation::Download => files.offer(&asker.reader(&web).await?, batch).await?,
+        Operation::Download => {
+            let repo = asker.reader(&web).await?;
+            files.offer(asker.signed_in(), &repo, batch).await?
+        }
         Operation::Upload => {
             let (by, target) = asker.pusher(&web).await?;
             files.request(&by, target, batch).await?
@@ -127,7 +131,7 @@ async fn upload(State(web): State<Web>, pusher: Pusher, request: Request) -> Res
     Ok(response)
 }
 
-fn json(value: &impl Serialize) -> Response {
+pub(super) fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(bytes) => {
             let mut response = Response::new(Body::from(bytes));

@@ -21,6 +21,7 @@ mod head_watch;
 mod headers;
 mod health;
 mod lfs;
+mod lfs_chunked;
 mod log;
 mod pages;
 mod path;

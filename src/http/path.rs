@@ -37,8 +37,21 @@ pub(super) enum LfsPart {
     Upload(String, String),
     /// `verify`
     Verify,
+    /// `auxin/…`: the chunked transfer.
+    Chunked(ChunkedPart),
     /// Anything else.
     Unknown,
+}
+
+/// A part of the chunked transfer. Names are not checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ChunkedPart {
+    /// `token`
+    Token,
+    /// `objects/{oid}/recipe`
+    Recipe(String),
+    /// `objects/{oid}/chunks`
+    Chunks(String),
 }
 
 /// What an address means.
@@ -93,13 +106,23 @@ fn found(owner: &str, name: &str, route: GitRoute) -> Address {
 pub(super) fn lfs_part(raw_path: &str) -> LfsPart {
     let path = percent_decode_str(raw_path).decode_utf8_lossy();
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).skip(2 + 2);
-    let parts: [Option<&str>; 4] = std::array::from_fn(|_| segments.next());
+    let parts: [Option<&str>; 5] = std::array::from_fn(|_| segments.next());
     match parts {
-        [Some("objects"), Some("batch"), None, _] => LfsPart::Batch,
-        [Some("objects"), Some(oid), None, _] => LfsPart::Object(oid.to_owned()),
-        [Some("objects"), Some(oid), Some(size), None] => LfsPart::Upload(oid.to_owned(), size.to_owned()),
+        [Some("objects"), Some("batch"), None, ..] => LfsPart::Batch,
+        [Some("objects"), Some(oid), None, ..] => LfsPart::Object(oid.to_owned()),
+        [Some("objects"), Some(oid), Some(size), None, _] => LfsPart::Upload(oid.to_owned(), size.to_owned()),
         [Some("verify"), None, ..] => LfsPart::Verify,
+        [Some("auxin"), rest @ ..] => chunked_part(rest).map_or(LfsPart::Unknown, LfsPart::Chunked),
         _ => LfsPart::Unknown,
+    }
+}
+
+fn chunked_part(parts: [Option<&str>; 4]) -> Option<ChunkedPart> {
+    match parts {
+        [Some("token"), None, ..] => Some(ChunkedPart::Token),
+        [Some("objects"), Some(oid), Some("recipe"), None] => Some(ChunkedPart::Recipe(oid.to_owned())),
+        [Some("objects"), Some(oid), Some("chunks"), None] => Some(ChunkedPart::Chunks(oid.to_owned())),
+        _ => None,
     }
 }
 
@@ -147,7 +170,26 @@ mod tests {
         assert_eq!(part("objects/ab"), LfsPart::Object("ab".into()));
         assert_eq!(part("objects/ab/12"), LfsPart::Upload("ab".into(), "12".into()));
         assert_eq!(part("verify"), LfsPart::Verify);
-        for other in ["", "objects", "objects/ab/12/x", "verify/x", "locks"] {
+        let chunked = |part| LfsPart::Chunked(part);
+        assert_eq!(part("auxin/token"), chunked(ChunkedPart::Token));
+        assert_eq!(
+            part("auxin/objects/ab/recipe"),
+            chunked(ChunkedPart::Recipe("ab".into()))
+        );
+        assert_eq!(
+            part("auxin/objects/ab/chunks"),
+            chunked(ChunkedPart::Chunks("ab".into()))
+        );
+        for other in [
+            "",
+            "objects",
+            "objects/ab/12/x",
+            "verify/x",
+            "locks",
+            "auxin",
+            "auxin/token/x",
+            "auxin/objects/ab/chunks/x",
+        ] {
             assert_eq!(part(other), LfsPart::Unknown, "{other}");
         }
     }

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Clock, US_PER_SEC};
-use crate::ids::{RepoId, UserId};
+use crate::ids::{RepoId, TokenId, UserId};
 
 /// Longest lifetime of a link, in seconds.
 pub const LINK_MAX_SECS: u64 = 24 * 3600;
@@ -25,6 +25,8 @@ pub struct Link {
     pub user: UserId,
     /// With which repository.
     pub repo: Option<RepoId>,
+    /// By which of the person's access tokens, if by one; the link is good for no more than that token is.
+    pub token: Option<TokenId>,
     /// Until when, in microseconds since 1970.
     pub expires_at_us: i64,
 }
@@ -48,6 +50,8 @@ struct Claims {
     sub: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     repo: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     /// Seconds since 1970.
     exp: i64,
 }
@@ -71,12 +75,19 @@ impl Links {
     }
 
     /// Makes a link that is good for `lifetime_secs`, at most [`LINK_MAX_SECS`].
-    pub fn issue(&self, purpose: &str, user: UserId, repo: Option<RepoId>, lifetime_secs: u64) -> String {
+    pub fn issue(
+        &self,
+        purpose: &str,
+        (user, token): (UserId, Option<TokenId>),
+        repo: Option<RepoId>,
+        lifetime_secs: u64,
+    ) -> String {
         let lifetime = lifetime_secs.min(LINK_MAX_SECS) as i64;
         let claims = Claims {
             aud: purpose.to_owned(),
             sub: user.to_string(),
             repo: repo.map(|repo| repo.to_string()),
+            token: token.map(|token| token.to_string()),
             exp: self.clock.now_us() / US_PER_SEC + lifetime,
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
@@ -110,6 +121,11 @@ impl Links {
                 .map(|repo| repo.parse())
                 .transpose()
                 .map_err(|_| LinkError::Invalid)?,
+            token: claims
+                .token
+                .map(|token| token.parse())
+                .transpose()
+                .map_err(|_| LinkError::Invalid)?,
             expires_at_us,
         })
     }
@@ -123,12 +139,12 @@ mod tests {
     fn a_link_is_good_for_its_purpose_and_time_only() {
         let (clock, hands) = Clock::manual(1_700_000_000 * US_PER_SEC);
         let links = Links::new(&[7; 32], clock.clone());
-        let (user, repo) = (UserId::new(), RepoId::new());
+        let (user, repo, token) = (UserId::new(), RepoId::new(), TokenId::new());
 
-        let text = links.issue("download", user, Some(repo), 60);
+        let text = links.issue("download", (user, Some(token)), Some(repo), 60);
 
         let link = links.verify(&text, "download").unwrap();
-        assert_eq!((link.user, link.repo), (user, Some(repo)));
+        assert_eq!((link.user, link.repo, link.token), (user, Some(repo), Some(token)));
         assert_eq!(links.verify(&text, "upload"), Err(LinkError::Invalid));
         let other = Links::new(&[8; 32], clock);
         assert_eq!(other.verify(&text, "download"), Err(LinkError::Invalid));
@@ -141,9 +157,9 @@ mod tests {
     #[test]
     fn a_link_that_was_changed_or_is_not_signed_is_refused() {
         let links = Links::new(&[7; 32], Clock::system());
-        let text = links.issue("download", UserId::new(), None, 60);
+        let text = links.issue("download", (UserId::new(), None), None, 60);
         let parts: Vec<&str> = text.split('.').collect();
-        let other = links.issue("download", UserId::new(), None, 60);
+        let other = links.issue("download", (UserId::new(), None), None, 60);
         let other_parts: Vec<&str> = other.split('.').collect();
         // header {"alg":"none","typ":"JWT"}
         let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", parts[1]);
@@ -157,7 +173,7 @@ mod tests {
     fn no_link_lives_longer_than_a_day() {
         let (clock, hands) = Clock::manual(0);
         let links = Links::new(&[7; 32], clock);
-        let text = links.issue("download", UserId::new(), None, u64::MAX);
+        let text = links.issue("download", (UserId::new(), None), None, u64::MAX);
         hands.advance_secs(LINK_MAX_SECS);
         assert_eq!(links.verify(&text, "download"), Err(LinkError::Expired));
     }

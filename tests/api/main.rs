@@ -1,6 +1,7 @@
 //! The HTTP surface, in process: exact headers and statuses, limits, proxies, TLS, and input that
 //! no decent client sends.
 
+mod auxin_transfer;
 mod bundles;
 mod fetching;
 mod hostile;

@@ -7,8 +7,9 @@ use lfs_protocol::batch::{
     Action, Actions, BASIC, BatchAnswer, BatchRequest, ObjectAnswer, ObjectError, ObjectRequest, Operation,
     VerifyRequest,
 };
+use lfs_protocol::chunked::TRANSFER;
 
-use super::{LargeFiles, LfsError, api_of, is_for_one_repo};
+use super::{Grant, LargeFiles, LfsError, api_of, is_for_one_repo};
 use crate::db::{Hash, Sight};
 use crate::ids::RepoId;
 use crate::service::access::{Opened, PushTarget};
@@ -30,12 +31,16 @@ mod code {
 
 /// A request that has been read.
 #[derive(Clone, Debug)]
-pub struct Batch(BatchRequest);
+pub struct Batch {
+    request: BatchRequest,
+    /// By the chunked transfer.
+    is_chunked: bool,
+}
 
 impl Batch {
     /// What the client wants to do.
     pub fn operation(&self) -> Operation {
-        self.0.operation
+        self.request.operation
     }
 }
 
@@ -54,15 +59,18 @@ impl LargeFiles {
             let found = request.objects.len();
             return Err(LfsError::TooMany { found, limit }.into());
         }
+        let is_offered = self.inner.config.lfs.chunked_transfer && request.operation == Operation::Download;
         let transfers = request.transfers.as_deref().unwrap_or_default();
-        if !transfers.is_empty() && !transfers.iter().any(|transfer| transfer == BASIC) {
+        let is_known = |name: &str| transfers.iter().any(|transfer| transfer == name);
+        let is_chunked = is_offered && is_known(TRANSFER);
+        if !transfers.is_empty() && !is_chunked && !is_known(BASIC) {
             return Err(LfsError::BadRequest(format!(
                 "This server offers the transfer {BASIC}; the request knows {} only.",
                 transfers.join(", ")
             ))
             .into());
         }
-        Ok(Batch(request))
+        Ok(Batch { request, is_chunked })
     }
 
     /// Reads what is to be verified.
@@ -101,18 +109,42 @@ impl LargeFiles {
     ///
     /// # Errors
     /// [`LfsError`] for the whole request; what is wrong with one object is told there.
-    pub async fn offer(&self, repo: &Opened, batch: Batch) -> Result<BatchAnswer, LfsError> {
-        let objects = self.named(batch.0)?;
+    pub async fn offer(&self, by: Option<&SignedIn>, repo: &Opened, batch: Batch) -> Result<BatchAnswer, LfsError> {
+        let objects = self.named(batch.request)?;
         let found = self.inner.db.linked_objects(repo.id, &hashes(&objects)).await?;
-        let api = api_of(&self.inner.config, repo);
-        Ok(answer(objects, |oid, size_bytes| match found.get(oid.as_bytes()) {
-            None => Err(absent(&LfsError::NoObject(oid))),
-            Some(&found_bytes) if found_bytes != size_bytes => Err(other_size(oid, found_bytes, size_bytes)),
-            Some(_) => Ok(Some(Actions {
-                download: Some(self.action(format!("{api}/objects/{oid}"))),
-                ..Actions::default()
-            })),
+        let mut api = api_of(&self.inner.config, repo);
+        let mut header = BTreeMap::new();
+        if batch.is_chunked {
+            api.push_str("/auxin");
+            // Who need not sign in needs no token either.
+            header = by.map_or(header, |by| self.authorization(by, repo, Operation::Download));
+        }
+        let download = |oid| Action {
+            header: header.clone(),
+            ..self.action(format!("{api}/objects/{oid}"))
+        };
+        let transfer = if batch.is_chunked { TRANSFER } else { BASIC };
+        Ok(answer(transfer, objects, |oid, size_bytes| {
+            match found.get(oid.as_bytes()) {
+                None => Err(absent(&LfsError::NoObject(oid))),
+                Some(&found_bytes) if found_bytes != size_bytes => Err(other_size(oid, found_bytes, size_bytes)),
+                Some(_) => Ok(Some(Actions {
+                    download: Some(download(oid)),
+                    ..Actions::default()
+                })),
+            }
         }))
+    }
+
+    /// What a request of the chunked transfer signs in with.
+    fn authorization(&self, by: &SignedIn, repo: &Opened, operation: Operation) -> BTreeMap<String, String> {
+        let grant = Grant {
+            by: by.clone(),
+            repo: repo.id,
+            operation,
+        };
+        let bearer = format!("Bearer {}", self.grant(&grant).token);
+        BTreeMap::from([("Authorization".to_owned(), bearer)])
     }
 
     /// Tells which objects of a request have to be brought, and where to; makes the repository if need be.
@@ -120,7 +152,7 @@ impl LargeFiles {
     /// # Errors
     /// [`LfsError`] for the whole request; what is wrong with one object is told there.
     pub async fn request(&self, by: &SignedIn, target: PushTarget, batch: Batch) -> Result<BatchAnswer, LfsError> {
-        let objects = self.named(batch.0)?;
+        let objects = self.named(batch.request)?;
         let repo = match target {
             PushTarget::Existing(repo) => repo,
             PushTarget::Creatable(address) => {
@@ -143,18 +175,20 @@ impl LargeFiles {
         let have = self.inner.db.have_objects(repo.id, sight, hashes(&objects)).await?;
         let api = api_of(&self.inner.config, &repo);
         let limit_bytes = self.inner.config.lfs.max_object_bytes;
-        Ok(answer(objects, |oid, size_bytes| match have.get(oid.as_bytes()) {
-            Some(&found_bytes) if found_bytes != size_bytes => Err(other_size(oid, found_bytes, size_bytes)),
-            Some(_) => Ok(None),
-            None if size_bytes > limit_bytes => Err(invalid(LfsError::TooLarge {
-                size_bytes,
-                limit_bytes,
-            })),
-            None => Ok(Some(Actions {
-                upload: Some(self.action(format!("{api}/objects/{oid}/{size_bytes}"))),
-                verify: Some(self.action(format!("{api}/verify"))),
-                ..Actions::default()
-            })),
+        Ok(answer(BASIC, objects, |oid, size_bytes| {
+            match have.get(oid.as_bytes()) {
+                Some(&found_bytes) if found_bytes != size_bytes => Err(other_size(oid, found_bytes, size_bytes)),
+                Some(_) => Ok(None),
+                None if size_bytes > limit_bytes => Err(invalid(LfsError::TooLarge {
+                    size_bytes,
+                    limit_bytes,
+                })),
+                None => Ok(Some(Actions {
+                    upload: Some(self.action(format!("{api}/objects/{oid}/{size_bytes}"))),
+                    verify: Some(self.action(format!("{api}/verify"))),
+                    ..Actions::default()
+                })),
+            }
         }))
     }
 
@@ -198,7 +232,11 @@ fn hashes(objects: &[Named]) -> Vec<Hash> {
     named.map(|(oid, _)| *oid.as_bytes()).collect()
 }
 
-fn answer(objects: Vec<Named>, what_to_do: impl Fn(Oid, u64) -> Result<Option<Actions>, ObjectError>) -> BatchAnswer {
+fn answer(
+    transfer: &str,
+    objects: Vec<Named>,
+    what_to_do: impl Fn(Oid, u64) -> Result<Option<Actions>, ObjectError>,
+) -> BatchAnswer {
     let objects = objects.into_iter().map(|(object, named)| {
         let (actions, error) = match named.and_then(|(oid, size_bytes)| what_to_do(oid, size_bytes)) {
             Ok(actions) => (actions, None),
@@ -212,7 +250,7 @@ fn answer(objects: Vec<Named>, what_to_do: impl Fn(Oid, u64) -> Result<Option<Ac
         }
     });
     BatchAnswer {
-        transfer: BASIC.to_owned(),
+        transfer: transfer.to_owned(),
         objects: objects.collect(),
         hash_algo: SHA256.to_owned(),
     }

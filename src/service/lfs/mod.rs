@@ -5,12 +5,16 @@
 //! ingest    an upload is cut, encoded and packed while it streams in; it counts once its hash is right
 //! sounds    what it is as sound, found in the same pass
 //! read      an object is put together from its chunks, any part of it
+//! grants    tokens of the chunked transfer
+//! chunked   recipes and chunks as they lie in the store, for clients that put files together themselves
 //! ```
 //!
 //! A hash is not a right: an object is there for a repository only if a row links the two, and such a row comes
 //! from bytes that somebody brought, or from another repository that the same person may read.
 
 mod batch;
+mod chunked;
+mod grants;
 mod ingest;
 mod read;
 mod sounds;
@@ -25,8 +29,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::batch::Batch;
+pub use self::grants::Grant;
 pub use self::read::LargeObject;
 use super::access::Opened;
+use super::links::Links;
 use super::push::Push;
 use super::repos::{RepoError, Repos};
 use super::sign_in::SignedIn;
@@ -88,6 +94,17 @@ pub enum LfsError {
     /// Large files are switched off.
     #[error("This server keeps no large files (setting lfs.enabled). Ask its administrator.")]
     SwitchedOff,
+    /// A body is longer than it may be.
+    #[error("The body of this request is longer than {max_bytes} bytes, which is the limit{setting}.")]
+    TooLong {
+        /// The limit, in bytes.
+        max_bytes: u64,
+        /// The setting that makes it, in brackets; empty where the format does.
+        setting: &'static str,
+    },
+    /// The token of a chunked transfer is not good.
+    #[error("The token of this transfer {0}. Run git lfs again.")]
+    BadToken(&'static str),
     /// The repository was deleted while the file came.
     #[error("The repository was deleted while the file came.")]
     Gone,
@@ -136,11 +153,12 @@ struct Inner {
     store: Store,
     transfer: Transfer,
     repos: Repos,
+    links: Links,
 }
 
 impl LargeFiles {
-    /// `store` is where chunk packs lie.
-    pub fn new(config: Arc<Settings>, db: Db, store: Store, transfer: Transfer, repos: Repos) -> Self {
+    /// `store` is where chunk packs lie; `links` signs the tokens of chunked transfers.
+    pub fn new(config: Arc<Settings>, db: Db, store: Store, transfer: Transfer, repos: Repos, links: Links) -> Self {
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -148,6 +166,7 @@ impl LargeFiles {
                 store,
                 transfer,
                 repos,
+                links,
             }),
         }
     }

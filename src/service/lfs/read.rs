@@ -20,7 +20,7 @@ use crate::service::transfer::{Answer, CallerKey, Errors, Kind, TransferError};
 use crate::storage::Key;
 
 /// Chunks about which the database is asked at once.
-const ASK_CHUNKS: usize = 256;
+pub(super) const ASK_CHUNKS: usize = 256;
 /// What is read from the store at once, in bytes, unless one chunk is larger.
 const READ_BYTES: u64 = 4 << 20;
 /// Frames with at most so much between them are read together, in bytes.
@@ -33,7 +33,7 @@ pub struct LargeObject {
     pub oid: Oid,
     /// Its size, in bytes.
     pub size_bytes: u64,
-    row: ObjectRow,
+    pub(super) row: ObjectRow,
 }
 
 impl LargeFiles {
@@ -162,18 +162,9 @@ impl Reading<'_> {
         let mut rest = pieces;
         while let Some(first) = rest.first() {
             let place = place_of(first).ok_or_else(|| self.damaged(format!("chunk {} is missing", first.id)))?;
-            let (start, mut end) = (place.start, place.start + u64::from(place.stored_bytes));
-            let mut count = 1;
-            // What lies on from there is read in one go.
-            while let Some(next) = rest.get(count).and_then(place_of) {
-                let next_end = next.start + u64::from(next.stored_bytes);
-                let is_near = next.key == place.key && next.start >= end && next.start - end <= GAP_BYTES;
-                if !is_near || next_end - start > READ_BYTES {
-                    break;
-                }
-                (end, count) = (next_end, count + 1);
-            }
-            let stored = self.fetch(&place.key, start..end)?;
+            let (count, range) = together(rest.iter().map_while(place_of));
+            let start = range.start;
+            let stored = self.fetch(&place.key, range)?;
             for piece in &rest[..count] {
                 let Some(place) = place_of(piece) else { continue };
                 let at = (place.start - start) as usize;
@@ -203,6 +194,23 @@ impl Reading<'_> {
         }
         Ok(())
     }
+}
+
+/// How many of these frames, at least one if there is one, are read in one go, and what of their pack.
+pub(super) fn together<'p>(mut places: impl Iterator<Item = &'p FramePlace>) -> (usize, Range<u64>) {
+    let Some(first) = places.next() else {
+        return (0, 0..0);
+    };
+    let (mut count, mut end) = (1, first.start + u64::from(first.stored_bytes));
+    for next in places {
+        let next_end = next.start + u64::from(next.stored_bytes);
+        let is_near = next.key == first.key && next.start >= end && next.start - end <= GAP_BYTES;
+        if !is_near || next_end - first.start > READ_BYTES {
+            break;
+        }
+        (count, end) = (count + 1, next_end);
+    }
+    (count, first.start..end)
 }
 
 /// The chunks that make a part of an object.
