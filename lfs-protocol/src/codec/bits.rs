@@ -3,8 +3,11 @@
 /// Writes bits.
 #[derive(Default)]
 pub(super) struct BitWriter {
+    /// What was written, and behind it room that is written over.
     bytes: Vec<u8>,
-    /// The last `count` bits that are not in `bytes` yet.
+    /// The byte that is written next.
+    at: usize,
+    /// Bits that are not a whole byte yet, the first one highest.
     waiting: u64,
     count: u32,
 }
@@ -13,6 +16,7 @@ impl BitWriter {
     /// Begins anew behind `bytes`.
     pub fn after(bytes: Vec<u8>) -> Self {
         Self {
+            at: bytes.len(),
             bytes,
             waiting: 0,
             count: 0,
@@ -21,28 +25,36 @@ impl BitWriter {
 
     /// Number of whole bytes so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.at
     }
 
-    /// Writes the lowest `count` bits of `value`; at most 32.
-    #[inline]
+    /// Writes the lowest `count` bits of `value`; at most 56.
+    #[inline(always)]
     pub fn put(&mut self, value: u64, count: u32) {
-        debug_assert!(count <= 32);
-        self.waiting = (self.waiting << count) | (value & ((1 << count) - 1));
-        self.count += count;
-        if self.count >= 32 {
-            self.count -= 32;
-            let four = (self.waiting >> self.count) as u32;
-            self.bytes.extend_from_slice(&four.to_be_bytes());
-        }
+        debug_assert!(count <= 56);
+        // Eight bytes each time, so that nothing depends on how many bits there are.
+        self.waiting |= ((value << (63 - count)) << 1) >> self.count;
+        let eight = self.waiting.to_be_bytes();
+        let place = match self
+            .bytes
+            .get_mut(self.at..)
+            .and_then(|rest| rest.first_chunk_mut::<8>())
+        {
+            Some(place) => place,
+            None => self.grown(),
+        };
+        *place = eight;
+        let count = self.count + count;
+        self.at += count as usize / 8;
+        self.waiting <<= count & !7;
+        self.count = count & 7;
     }
 
-    /// Writes the lowest `count` bits of `value`; at most 64.
-    pub fn put_long(&mut self, value: u64, count: u32) {
-        if count > 32 {
-            self.put(value >> 32, count - 32);
-        }
-        self.put(value & u64::from(u32::MAX), count.min(32));
+    /// Makes room and gives the next eight bytes of it.
+    #[cold]
+    fn grown(&mut self) -> &mut [u8; 8] {
+        self.bytes.resize(self.bytes.len() * 2 + 4096, 0);
+        self.bytes[self.at..].first_chunk_mut().expect("there is room now")
     }
 
     /// Writes `zeros` zeros and a one.
@@ -55,14 +67,57 @@ impl BitWriter {
         self.put(1, zeros as u32 + 1);
     }
 
+    /// Writes numbers in Rice's code: the quotient by 2^k as zeros, a one, the lowest `k` bits; `k` at most 30.
+    pub fn put_rice(&mut self, values: &[u32], k: u32) {
+        let code = |value: u32| {
+            (
+                (1 << k) | (u64::from(value) & ((1 << k) - 1)),
+                (value >> k).saturating_add(1 + k),
+            )
+        };
+        let mut values = values;
+        loop {
+            let room = self.at + values.len() * 4 + 8;
+            if self.bytes.len() < room {
+                self.bytes.resize(room + self.bytes.len(), 0);
+            }
+            // Two numbers at once and nothing in memory but the bytes: what follows waits for what was before.
+            let (mut at, mut waiting, mut waiting_bits) = (self.at, self.waiting, self.count);
+            let (pairs, _) = values.as_chunks::<2>();
+            let mut done = 0;
+            for &[one, two] in pairs {
+                let ((one, one_bits), (two, two_bits)) = (code(one), code(two));
+                let bits = one_bits.saturating_add(two_bits);
+                if one_bits > 32 || two_bits > 32 || bits > 56 {
+                    break;
+                }
+                waiting |= ((((one << two_bits) | two) << (63 - bits)) << 1) >> waiting_bits;
+                let Some(place) = self.bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<8>()) else {
+                    break;
+                };
+                *place = waiting.to_be_bytes();
+                waiting_bits += bits;
+                at += waiting_bits as usize / 8;
+                waiting <<= waiting_bits & !7;
+                waiting_bits &= 7;
+                done += 2;
+            }
+            (self.at, self.waiting, self.count) = (at, waiting, waiting_bits);
+            let (singles, rest) = values[done..].split_at((values.len() - done).min(2));
+            for &value in singles {
+                self.put_unary(u64::from(value >> k));
+                self.put(u64::from(value), k);
+            }
+            if rest.is_empty() {
+                return;
+            }
+            values = rest;
+        }
+    }
+
     /// Fills the last byte with zeros.
     pub fn finish(mut self) -> Vec<u8> {
-        while self.count > 0 {
-            let left = self.count.min(8);
-            self.count -= left;
-            let byte = (self.waiting >> self.count) & ((1 << left) - 1);
-            self.bytes.push((byte << (8 - left)) as u8);
-        }
+        self.bytes.truncate(self.at + usize::from(self.count > 0));
         self.bytes
     }
 }
@@ -187,7 +242,8 @@ mod tests {
         fn what_was_written_is_read(values in prop::collection::vec((any::<u64>(), 0_u32..=64, 0_u64..200), 0..100)) {
             let mut writer = BitWriter::default();
             for (value, count, zeros) in &values {
-                writer.put_long(*value, *count);
+                writer.put(value >> 32, count.saturating_sub(32));
+                writer.put(value & u64::from(u32::MAX), (*count).min(32));
                 writer.put_unary(*zeros);
             }
             let bytes = writer.finish();
@@ -201,13 +257,28 @@ mod tests {
             for (value, count, zeros) in &values {
                 let k = count % 31;
                 writer.put_unary(*zeros);
-                writer.put(*value, k);
+                writer.put(*value & u64::from(u32::MAX), k);
             }
             let rice = writer.finish();
             let mut rice = BitReader::new(&rice);
             for (value, count, zeros) in &values {
                 let k = count % 31;
                 prop_assert_eq!(rice.take_rice(k), Some((zeros << k) | (value & ((1 << k) - 1))));
+            }
+            let k = values.len() as u32 % 31;
+            // Most with a few zeros, some with up to 511.
+            let numbers: Vec<u32> = values
+                .iter()
+                .map(|(value, count, _)| (*value as u32) >> (32 - (k + count % 10).min(32)).min(31))
+                .collect();
+            let mut writer = BitWriter::default();
+            writer.put(5, 3);
+            writer.put_rice(&numbers, k);
+            let rice = writer.finish();
+            let mut rice = BitReader::new(&rice);
+            prop_assert_eq!(rice.take(3), Some(5));
+            for number in &numbers {
+                prop_assert_eq!(rice.take_rice(k), Some(u64::from(*number)));
             }
             prop_assert_eq!(reader.take(8), None);
         }

@@ -6,7 +6,7 @@
 //! u8 sample bytes − 1 (2 bits) · 0 (5 bits) · big-endian (1 bit)
 //! u8 channels
 //! u8 bytes before the first whole frame; these bytes; the bytes behind the last whole frame
-//! blocks of 4096 frames, the last one shorter, each:
+//! n blocks, the fewest of at most 4096 frames each; each has a n-th of the frames, rounded up, the last one the rest:
 //!     if there are two channels: 2 bits: 0 left right · 1 left side · 2 side right · 3 mid side
 //!     each channel: 2 bits kind, 5 bits low bits that are all zero and left out, then
 //!         0 constant: one sample
@@ -20,13 +20,15 @@
 //! Prediction is done in whole numbers, so that every machine decodes alike; only what an encoder chooses
 //! may differ. Side is left − right, mid the sum without its lowest bit.
 
+use pulp::{Arch, Simd, WithSimd};
+
 use super::DecodeError;
 use super::bits::{BitReader, BitWriter};
 use super::predict::{self, MAX_ORDER};
 use crate::PcmFormat;
 
-/// Frames in a block.
-pub(super) const BLOCK_FRAMES: usize = 4096;
+/// Most frames in a block.
+const BLOCK_FRAMES: usize = 4096;
 /// Samples with one Rice parameter.
 const PARTITION: usize = 256;
 /// Most channels.
@@ -62,7 +64,7 @@ pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8
     let bits = 8 * sample_bytes as u32;
     let mut block: Vec<Vec<i32>> = vec![Vec::with_capacity(BLOCK_FRAMES); channels];
     let mut residuals = Vec::with_capacity(BLOCK_FRAMES);
-    for bytes in frames.chunks(BLOCK_FRAMES * frame_bytes) {
+    for bytes in frames.chunks(block_frames(frames.len() / frame_bytes) * frame_bytes) {
         for (channel, samples) in block.iter_mut().enumerate() {
             samples.clear();
             let at = channel * sample_bytes;
@@ -93,6 +95,11 @@ pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8
     true
 }
 
+/// How many frames each block of so many has: as many in each as can be, for a short one costs more.
+fn block_frames(frames: usize) -> usize {
+    frames.div_ceil(frames.div_ceil(BLOCK_FRAMES).max(1)).max(1)
+}
+
 /// The samples of one channel, which lie at `at` in each frame.
 fn read_frames<const BYTES: usize>(
     bytes: &[u8],
@@ -107,7 +114,7 @@ fn read_frames<const BYTES: usize>(
     samples.extend(places.map(|place| sample(*place)));
 }
 
-fn write_block(block: &mut [Vec<i32>], bits: u32, writer: &mut BitWriter, residuals: &mut Vec<i64>) {
+fn write_block(block: &mut [Vec<i32>], bits: u32, writer: &mut BitWriter, residuals: &mut Vec<i32>) {
     let mut widths = [bits; 2];
     if let [left, right] = block {
         // A side of 32 bits would have 33.
@@ -136,13 +143,29 @@ fn write_block(block: &mut [Vec<i32>], bits: u32, writer: &mut BitWriter, residu
 
 /// Which pair is cheapest, by the sums of second differences.
 fn stereo_mode(left: &[i32], right: &[i32]) -> u64 {
-    let (mut sums, mut before) = ([0_u64; 4], [[0_i32; 2]; 4]);
-    for (l, r) in left.iter().zip(right) {
-        let values = [*l, *r, l - r, (l + r) >> 1];
-        for ((sum, before), value) in sums.iter_mut().zip(&mut before).zip(values) {
-            let difference = value - 2 * before[0] + before[1];
-            *sum += u64::from(difference.unsigned_abs());
-            *before = [value, before[0]];
+    struct Choose<'c>(&'c [i32], &'c [i32]);
+    impl WithSimd for Choose<'_> {
+        type Output = u64;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> u64 {
+            cheapest_pair(self.0, self.1)
+        }
+    }
+    Arch::new().dispatch(Choose(left, right))
+}
+
+#[inline(always)]
+fn cheapest_pair(left: &[i32], right: &[i32]) -> u64 {
+    let mut sums = [0_u64; 4];
+    // Every other part tells enough.
+    for (left, right) in left.chunks(PARTITION).zip(right.chunks(PARTITION)).step_by(2) {
+        for (left, right) in left.array_windows::<3>().zip(right.array_windows::<3>()) {
+            let second = |[a, b, c]: [i32; 3]| c.wrapping_sub(b.wrapping_mul(2)).wrapping_add(a);
+            let (l, r) = (second(*left), second(*right));
+            // Those of the mid are nearly the half of the sum.
+            for (sum, value) in sums.iter_mut().zip([l, r, l.wrapping_sub(r), l.wrapping_add(r) >> 1]) {
+                *sum += u64::from(value.unsigned_abs());
+            }
         }
     }
     let [l, r, side, mid] = sums;
@@ -150,7 +173,7 @@ fn stereo_mode(left: &[i32], right: &[i32]) -> u64 {
     (0..4).min_by_key(|&mode| costs[mode]).unwrap_or(0) as u64
 }
 
-fn write_channel(samples: &mut [i32], width: u32, writer: &mut BitWriter, residuals: &mut Vec<i64>) {
+fn write_channel(samples: &mut [i32], width: u32, writer: &mut BitWriter, residuals: &mut Vec<i32>) {
     let Some(&first) = samples.first() else { return };
     let signed = |value: i32| value as u32 as u64;
     if samples.iter().all(|&sample| sample == first) {
@@ -193,9 +216,6 @@ fn write_channel(samples: &mut [i32], width: u32, writer: &mut BitWriter, residu
     samples[..order]
         .iter()
         .for_each(|&sample| put_sample(writer, sample, width));
-    residuals
-        .iter_mut()
-        .for_each(|residual| *residual = folded(*residual) as i64);
     for part in residuals.chunks(PARTITION) {
         write_residuals(part, writer);
     }
@@ -207,9 +227,9 @@ fn put_sample(writer: &mut BitWriter, sample: i32, width: u32) {
 }
 
 /// Positive and negative numbers in turn.
-#[inline]
-fn folded(residual: i64) -> u64 {
-    ((residual << 1) ^ (residual >> 63)) as u64
+#[inline(always)]
+fn folded(residual: i32) -> u32 {
+    ((residual << 1) ^ (residual >> 31)) as u32
 }
 
 #[inline]
@@ -217,37 +237,74 @@ fn unfolded(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
-/// Writes residuals that were [`folded`].
-fn write_residuals(part: &[i64], writer: &mut BitWriter) {
-    let values = || part.iter().map(|&value| value as u64);
-    let (sum, all) = values().fold((0_u64, 0), |(sum, all), value| (sum.saturating_add(value), all | value));
-    let mean = sum / part.len() as u64;
-    let guess = 63_u32.saturating_sub((mean | 1).leading_zeros());
-    let cost = |k: u32| -> u64 {
-        let quotients: u64 = values().map(|value| value >> k).fold(0, u64::wrapping_add);
-        quotients.saturating_add(part.len() as u64 * u64::from(k + 1))
+/// How the residuals of a partition are written.
+enum Coding {
+    /// By Rice's code with this parameter.
+    Rice(u32),
+    /// Each with so many bits.
+    Fixed(u32),
+}
+
+/// The shortest coding of `folded` residuals.
+fn coding(folded: &[u32]) -> Coding {
+    struct Choose<'c>(&'c [u32]);
+    impl WithSimd for Choose<'_> {
+        type Output = Coding;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> Coding {
+            shortest_coding(self.0)
+        }
+    }
+    Arch::new().dispatch(Choose(folded))
+}
+
+#[inline(always)]
+fn shortest_coding(folded: &[u32]) -> Coding {
+    let count = folded.len() as u64;
+    let (mut sum, mut all) = (0_u64, 0_u32);
+    for &value in folded {
+        sum += u64::from(value);
+        all |= value;
+    }
+    let mean = (sum / count.max(1)) as u32;
+    let guess = 31 - (mean | 1).leading_zeros();
+    let bits = |k: u32| {
+        let quotients = match all.leading_zeros() {
+            // Short sums do not overflow.
+            8.. => u64::from(folded.iter().map(|value| value >> k).sum::<u32>()),
+            _ => folded.iter().map(|value| u64::from(value >> k)).sum(),
+        };
+        quotients + count * u64::from(k + 1)
     };
     let (low, high) = (guess.saturating_sub(1).min(30), guess.min(30));
-    let (k, bits) = (low..=high)
-        .map(|k| (k, cost(k)))
-        .min_by_key(|&(_, bits)| bits)
-        .unwrap_or((0, u64::MAX));
-    let widest = 64 - all.leading_zeros();
-    if widest < 64 && 6 + part.len() as u64 * u64::from(widest) < bits {
-        writer.put(ESCAPE, 5);
-        writer.put(u64::from(widest), 6);
-        values().for_each(|value| writer.put_long(value, widest));
-        return;
+    let (low_bits, high_bits) = (bits(low), bits(high));
+    let (k, least) = if low_bits <= high_bits {
+        (low, low_bits)
+    } else {
+        (high, high_bits)
+    };
+    let widest = 32 - all.leading_zeros();
+    if 6 + count * u64::from(widest) < least {
+        return Coding::Fixed(widest);
     }
-    writer.put(u64::from(k), 5);
-    for value in values() {
-        let quotient = value >> k;
-        if quotient + u64::from(k) < 31 {
-            // Zeros, a one and the rest at once.
-            writer.put((1 << k) | (value & ((1 << k) - 1)), quotient as u32 + 1 + k);
-        } else {
-            writer.put_unary(quotient);
-            writer.put(value, k);
+    Coding::Rice(k)
+}
+
+fn write_residuals(part: &[i32], writer: &mut BitWriter) {
+    let mut values = [0_u32; PARTITION];
+    for (value, residual) in values.iter_mut().zip(part) {
+        *value = folded(*residual);
+    }
+    let values = &values[..part.len().min(PARTITION)];
+    match coding(values) {
+        Coding::Fixed(width) => {
+            writer.put(ESCAPE, 5);
+            writer.put(u64::from(width), 6);
+            values.iter().for_each(|value| writer.put(u64::from(*value), width));
+        }
+        Coding::Rice(k) => {
+            writer.put(u64::from(k), 5);
+            writer.put_rice(values, k);
         }
     }
 }
@@ -273,8 +330,9 @@ fn decoded(payload: &[u8], raw_bytes: usize, out: &mut Vec<u8>) -> Option<()> {
     let mut reader = BitReader::new(rest);
     let mut block: Vec<Vec<i32>> = vec![Vec::new(); channels];
     let mut left = framed_bytes / frame_bytes;
+    let block_frames = block_frames(left);
     while left > 0 {
-        let frames = left.min(BLOCK_FRAMES);
+        let frames = left.min(block_frames);
         read_block(&mut block, 8 * sample_bytes as u32, frames, &mut reader)?;
         write_frames(&block, sample_bytes, is_big_endian, frames, out);
         left -= frames;
@@ -287,13 +345,45 @@ fn write_frames(block: &[Vec<i32>], sample_bytes: usize, is_big_endian: bool, fr
     let frame_bytes = sample_bytes * block.len();
     let start = out.len();
     out.resize(start + frames * frame_bytes, 0);
-    for (channel, samples) in block.iter().enumerate() {
-        let places = out[start..].chunks_exact_mut(frame_bytes);
-        for (frame, sample) in places.zip(samples) {
-            let place = &mut frame[channel * sample_bytes..][..sample_bytes];
-            match is_big_endian {
-                false => place.copy_from_slice(&sample.to_le_bytes()[..sample_bytes]),
-                true => place.copy_from_slice(&sample.to_be_bytes()[4 - sample_bytes..]),
+    let bytes = &mut out[start..];
+    match (sample_bytes, is_big_endian) {
+        (2, false) => put_frames(bytes, block, |sample| (sample as i16).to_le_bytes()),
+        (2, true) => put_frames(bytes, block, |sample| (sample as i16).to_be_bytes()),
+        (3, false) => put_frames(bytes, block, |sample| {
+            let [a, b, c, _] = sample.to_le_bytes();
+            [a, b, c]
+        }),
+        (3, true) => put_frames(bytes, block, |sample| {
+            let [_, a, b, c] = sample.to_be_bytes();
+            [a, b, c]
+        }),
+        (_, false) => put_frames(bytes, block, i32::to_le_bytes),
+        (_, true) => put_frames(bytes, block, i32::to_be_bytes),
+    }
+}
+
+/// Puts the samples of all channels where they lie in each frame.
+fn put_frames<const BYTES: usize>(bytes: &mut [u8], block: &[Vec<i32>], place: impl Fn(i32) -> [u8; BYTES]) {
+    let (places, _) = bytes.as_chunks_mut::<BYTES>();
+    match block {
+        [one] => {
+            for (to, sample) in places.iter_mut().zip(one) {
+                *to = place(*sample);
+            }
+        }
+        [left, right] => {
+            let (pairs, _) = places.as_chunks_mut::<2>();
+            for ([to_left, to_right], (left, right)) in pairs.iter_mut().zip(left.iter().zip(right)) {
+                *to_left = place(*left);
+                *to_right = place(*right);
+            }
+        }
+        _ => {
+            for (channel, samples) in block.iter().enumerate() {
+                let places = places.iter_mut().skip(channel).step_by(block.len());
+                for (to, sample) in places.zip(samples) {
+                    *to = place(*sample);
+                }
             }
         }
     }
@@ -341,23 +431,34 @@ fn read_channel(samples: &mut Vec<i32>, width: u32, frames: usize, reader: &mut 
         FIXED => {
             let order = reader.take(3)? as usize;
             read_first(samples, order, 4, width, frames, reader)?;
-            read_residuals(samples, order, frames, reader, |samples, from, residuals| {
-                predict::add_fixed(samples, from, order, residuals);
-            })?;
+            predict::with_fixed(
+                order,
+                ReadResiduals {
+                    samples,
+                    frames,
+                    reader,
+                },
+            )?;
         }
         LINEAR => {
             let order = reader.take(4)? as usize + 1;
             let shift = reader.take(4)? as u32;
-            let mut coefficients = [0_i64; MAX_ORDER];
+            let mut coefficients = [0_i32; MAX_ORDER];
             for coefficient in coefficients.get_mut(..order)? {
                 let bits = reader.take(COEFFICIENT_BITS)? as u32;
-                *coefficient = i64::from(((bits << (32 - COEFFICIENT_BITS)) as i32) >> (32 - COEFFICIENT_BITS));
+                *coefficient = ((bits << (32 - COEFFICIENT_BITS)) as i32) >> (32 - COEFFICIENT_BITS);
             }
             read_first(samples, order, MAX_ORDER, width, frames, reader)?;
             let coefficients = &coefficients[..order];
-            read_residuals(samples, order, frames, reader, |samples, from, residuals| {
-                predict::add_linear(samples, from, coefficients, shift, residuals);
-            })?;
+            predict::with_linear(
+                coefficients,
+                shift,
+                ReadResiduals {
+                    samples,
+                    frames,
+                    reader,
+                },
+            )?;
         }
         _ => {
             for _ in 0..frames {
@@ -391,34 +492,43 @@ fn read_first(
     Some(())
 }
 
-/// Makes the samples from `order` on, each of what came before and a residual.
-fn read_residuals(
-    samples: &mut Vec<i32>,
-    order: usize,
+/// Makes the samples behind the first ones, each of what came before and a residual.
+struct ReadResiduals<'r, 'b> {
+    samples: &'r mut Vec<i32>,
     frames: usize,
-    reader: &mut BitReader<'_>,
-    add: impl Fn(&mut [i32], usize, &[i64]),
-) -> Option<()> {
-    samples.resize(frames, 0);
-    let mut residuals = [0_i64; PARTITION];
-    let mut at = order;
-    while at < frames {
-        let part = residuals.get_mut(..(frames - at).min(PARTITION))?;
-        match reader.take(5)? {
-            ESCAPE => {
-                let width = reader.take(6)? as u32;
-                for residual in part.iter_mut() {
-                    *residual = unfolded(reader.take_long(width)?);
+    reader: &'r mut BitReader<'b>,
+}
+
+impl predict::Predicted for ReadResiduals<'_, '_> {
+    type Output = Option<()>;
+
+    fn run<const ORDER: usize>(self, guess: impl Fn(&[i32; ORDER]) -> i64) -> Option<()> {
+        let (samples, reader) = (self.samples, self.reader);
+        samples.resize(self.frames, 0);
+        let mut at = ORDER;
+        let mut add = |at: usize, residual: i64| -> Option<()> {
+            let (before, rest) = samples.split_at_mut(at);
+            *rest.first_mut()? = guess(before.last_chunk()?).wrapping_add(residual) as i32;
+            Some(())
+        };
+        while at < self.frames {
+            let end = self.frames.min(at + PARTITION);
+            match reader.take(5)? {
+                ESCAPE => {
+                    let width = reader.take(6)? as u32;
+                    for at in at..end {
+                        add(at, unfolded(reader.take_long(width)?))?;
+                    }
+                }
+                k => {
+                    // Reading and adding in one loop: the next residual is read while this sample is computed.
+                    for at in at..end {
+                        add(at, unfolded(reader.take_rice(k as u32)?))?;
+                    }
                 }
             }
-            k => {
-                for residual in part.iter_mut() {
-                    *residual = unfolded(reader.take_rice(k as u32)?);
-                }
-            }
+            at = end;
         }
-        add(samples, at, part);
-        at += part.len();
+        Some(())
     }
-    Some(())
 }

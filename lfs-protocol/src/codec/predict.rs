@@ -1,7 +1,9 @@
 //! What comes next, guessed from what came before.
 //!
-//! The encoder chooses by sums and in floating point; what is said to the decoder, and what both compute from
-//! it, are whole numbers.
+//! The encoder chooses by sums and in floating point, with the widest instructions of the processor; what is said to
+//! the decoder, and what both compute from it, are whole numbers.
+
+use pulp::{Arch, Simd, WithSimd};
 
 /// Highest order of a linear predictor.
 pub(super) const MAX_ORDER: usize = 12;
@@ -10,6 +12,10 @@ const COEFFICIENT_MAX: i32 = (1 << 13) - 1;
 const COEFFICIENT_MIN: i32 = -(1 << 13);
 /// A block is this short when a linear predictor costs more than it saves, in samples.
 const SHORT: usize = 64;
+/// So many samples are added up in single precision.
+const SHORT_SUM: usize = 256;
+/// So many samples at once, as the widest instructions take them.
+const LANES: usize = 8;
 
 /// How a channel is predicted.
 pub(super) enum Plan {
@@ -37,109 +43,135 @@ impl Plan {
     }
 }
 
-/// The next sample by a polynomial through the last `order` ones; `before` has as many.
-#[inline]
-pub(super) fn fixed(before: &[i32], order: usize) -> i64 {
-    let at = |back: usize| i64::from(before[before.len() - back]);
+/// What is done with a predictor once its order is a constant.
+pub(super) trait Predicted {
+    /// What comes of it.
+    type Output;
+    /// `guess` tells the next sample from the last ones, which begin with the oldest.
+    fn run<const ORDER: usize>(self, guess: impl Fn(&[i32; ORDER]) -> i64) -> Self::Output;
+}
+
+/// With the polynomial of this order, at most 4.
+#[inline(always)]
+pub(super) fn with_fixed<P: Predicted>(order: usize, of: P) -> P::Output {
     match order {
-        0 => 0,
-        1 => at(1),
-        2 => 2 * at(1) - at(2),
-        3 => 3 * at(1) - 3 * at(2) + at(3),
-        _ => 4 * at(1) - 6 * at(2) + 4 * at(3) - at(4),
+        0 => of.run(|[]| 0),
+        1 => of.run(|&[one]| i64::from(one)),
+        2 => of.run(|last| {
+            let [two, one] = last.map(i64::from);
+            2 * one - two
+        }),
+        3 => of.run(|last| {
+            let [three, two, one] = last.map(i64::from);
+            3 * one - 3 * two + three
+        }),
+        _ => of.run(|last| {
+            let [four, three, two, one] = last.map(i64::from);
+            4 * one - 6 * two + 4 * three - four
+        }),
     }
 }
 
-/// Adds up what came before: `last` and `coefficients` both begin with the oldest.
-#[inline]
-fn weighted<const ORDER: usize>(last: &[i32], coefficients: &[i64; ORDER]) -> i64 {
-    let Some(last) = last.first_chunk::<ORDER>() else {
-        return 0;
-    };
-    let mut sum = 0_i64;
-    for at in 0..ORDER {
-        sum = sum.wrapping_add(i64::from(last[at]).wrapping_mul(coefficients[at]));
-    }
-    sum
-}
-
-/// Runs `$run::<ORDER>(…)` for the number of coefficients, which are turned round to begin with the oldest.
-macro_rules! for_order {
-    ($run:ident, $coefficients:expr, ($($argument:expr),*)) => {
-        for_order!($run, $coefficients, ($($argument),*), 1 2 3 4 5 6 7 8 9 10 11 12)
-    };
-    ($run:ident, $coefficients:expr, $arguments:tt, $($order:literal)*) => {
-        match $coefficients.len() {
-            $($order => {
-                let mut turned = [0_i64; $order];
-                for (to, from) in turned.iter_mut().zip($coefficients.iter().rev()) {
-                    *to = i64::from(*from);
-                }
-                for_order!(@call $run, &turned, $arguments)
-            })*
-            _ => {}
+/// With a sum weighted by `coefficients`, 1 to [`MAX_ORDER`] of them, that of the last sample first.
+#[inline(always)]
+pub(super) fn with_linear<P: Predicted>(coefficients: &[i32], shift: u32, of: P) -> P::Output {
+    #[inline(always)]
+    fn run<const ORDER: usize, P: Predicted>(coefficients: &[i32], shift: u32, of: P) -> P::Output {
+        let mut turned = [0_i32; ORDER];
+        for (to, from) in turned.iter_mut().zip(coefficients.iter().rev()) {
+            *to = *from;
         }
-    };
-    (@call $run:ident, $turned:expr, ($($argument:expr),*)) => { $run($turned, $($argument),*) };
+        of.run(move |last: &[i32; ORDER]| {
+            let mut sum = 0_i64;
+            for at in 0..ORDER {
+                sum = sum.wrapping_add(i64::from(last[at]).wrapping_mul(i64::from(turned[at])));
+            }
+            sum >> shift
+        })
+    }
+    match coefficients.len() {
+        1 => run::<1, P>(coefficients, shift, of),
+        2 => run::<2, P>(coefficients, shift, of),
+        3 => run::<3, P>(coefficients, shift, of),
+        4 => run::<4, P>(coefficients, shift, of),
+        5 => run::<5, P>(coefficients, shift, of),
+        6 => run::<6, P>(coefficients, shift, of),
+        7 => run::<7, P>(coefficients, shift, of),
+        8 => run::<8, P>(coefficients, shift, of),
+        9 => run::<9, P>(coefficients, shift, of),
+        10 => run::<10, P>(coefficients, shift, of),
+        11 => run::<11, P>(coefficients, shift, of),
+        _ => run::<12, P>(coefficients, shift, of),
+    }
 }
 
-/// Makes samples from `from` on of residuals and a sum of what came before; that many lie before `from`.
-pub(super) fn add_linear(samples: &mut [i32], from: usize, coefficients: &[i64], shift: u32, residuals: &[i64]) {
-    fn run<const ORDER: usize>(
-        coefficients: &[i64; ORDER],
-        samples: &mut [i32],
-        from: usize,
-        shift: u32,
-        residuals: &[i64],
-    ) {
-        for (number, residual) in residuals.iter().enumerate() {
-            let at = from + number;
-            let guess = weighted(&samples[at - ORDER..at], coefficients) >> shift;
-            samples[at] = guess.wrapping_add(*residual) as i32;
+/// Puts what a predictor leaves of each sample into `residuals`; false if something leaves more than 32 bits.
+struct Leave<'r> {
+    samples: &'r [i32],
+    residuals: &'r mut Vec<i32>,
+}
+
+impl Predicted for Leave<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<const ORDER: usize>(self, guess: impl Fn(&[i32; ORDER]) -> i64) -> bool {
+        let later = self.samples.get(ORDER..).unwrap_or_default();
+        self.residuals.clear();
+        self.residuals.resize(later.len(), 0);
+        let mut lost = 0;
+        // By the number, not by windows: this becomes wide instructions.
+        for (at, (residual, sample)) in self.residuals.iter_mut().zip(later).enumerate() {
+            let Some(last) = self.samples[at..].first_chunk::<ORDER>() else {
+                break;
+            };
+            let left = i64::from(*sample) - guess(last);
+            *residual = left as i32;
+            lost |= left ^ i64::from(*residual);
         }
-    }
-    for_order!(run, coefficients, (samples, from, shift, residuals));
-}
-
-/// What a sum of the samples before leaves of each.
-fn linear_residuals(samples: &[i32], linear: &Linear, residuals: &mut Vec<i64>) {
-    fn run<const ORDER: usize>(coefficients: &[i64; ORDER], samples: &[i32], shift: u32, residuals: &mut Vec<i64>) {
-        let windows = samples.windows(ORDER + 1);
-        residuals.extend(windows.map(|window| i64::from(window[ORDER]) - (weighted(window, coefficients) >> shift)));
-    }
-    for_order!(run, linear.coefficients, (samples, linear.shift, residuals));
-}
-
-/// Makes samples from `from` on of residuals and a polynomial; as many as its order lie before `from`.
-pub(super) fn add_fixed(samples: &mut [i32], from: usize, order: usize, residuals: &[i64]) {
-    for (number, residual) in residuals.iter().enumerate() {
-        let at = from + number;
-        samples[at] = fixed(&samples[..at], order).wrapping_add(*residual) as i32;
+        lost == 0
     }
 }
 
 /// Chooses a predictor and puts what it leaves into `residuals`.
-pub(super) fn plan(samples: &[i32], residuals: &mut Vec<i64>) -> Plan {
-    let (order, mean) = fixed_order(samples);
+pub(super) fn plan(samples: &[i32], residuals: &mut Vec<i32>) -> Plan {
+    struct Choose<'c>(&'c [i32], &'c mut Vec<i32>);
+    impl WithSimd for Choose<'_> {
+        type Output = Plan;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> Plan {
+            chosen(self.0, self.1)
+        }
+    }
+    Arch::new().dispatch(Choose(samples, residuals))
+}
+
+#[inline(always)]
+fn chosen(samples: &[i32], residuals: &mut Vec<i32>) -> Plan {
+    let mut floats: Vec<f32> = samples.iter().map(|&sample| sample as f32).collect();
+    let (order, mean) = fixed_order(&floats);
     let best_fixed = bits_of(mean, samples.len() - order) + 32.0 * order as f64;
-    residuals.clear();
+    fade(&mut floats);
     if samples.len() >= SHORT
-        && let Some((found, bits)) = linear_of(samples)
+        && let Some((found, bits)) = linear_of(&floats)
         && bits < best_fixed
+        && with_linear(&found.coefficients, found.shift, Leave { samples, residuals })
     {
-        linear_residuals(samples, &found, residuals);
         let sum: u64 = residuals
             .iter()
-            .map(|residual| residual.unsigned_abs())
-            .fold(0, u64::saturating_add);
+            .map(|residual| u64::from(residual.unsigned_abs()))
+            .sum();
         // Rounded coefficients may be worse than they seemed.
         if bits_of(sum as f64 / residuals.len() as f64, residuals.len()) <= best_fixed {
             return Plan::Linear(found);
         }
-        residuals.clear();
     }
-    residuals.extend((order..samples.len()).map(|at| i64::from(samples[at]) - fixed(&samples[..at], order)));
-    Plan::Fixed(order)
+    if with_fixed(order, Leave { samples, residuals }) {
+        return Plan::Fixed(order);
+    }
+    // The samples themselves always fit.
+    with_fixed(0, Leave { samples, residuals });
+    Plan::Fixed(0)
 }
 
 /// About the bits of so many residuals of this mean size.
@@ -148,35 +180,63 @@ fn bits_of(mean: f64, count: usize) -> f64 {
 }
 
 /// The order whose differences are smallest, and their mean size.
-fn fixed_order(samples: &[i32]) -> (usize, f64) {
-    let mut sums = [0_u64; 5];
-    for window in samples.windows(5) {
-        let Some(five) = window.first_chunk::<5>() else {
-            continue;
-        };
-        let [a, b, c, d, e] = five.map(i64::from);
-        let differences = [
-            e,
-            e - d,
-            e - 2 * d + c,
-            e - 3 * d + 3 * c - b,
-            e - 4 * d + 6 * c - 4 * b + a,
-        ];
-        for (sum, difference) in sums.iter_mut().zip(differences) {
-            *sum = sum.wrapping_add(difference.unsigned_abs());
-        }
-    }
+#[inline(always)]
+fn fixed_order(samples: &[f32]) -> (usize, f64) {
     let count = samples.len().saturating_sub(4);
     if count == 0 {
         return (0, f64::from(i32::MAX));
     }
-    let order = (0..5).min_by_key(|&order| sums[order]).unwrap_or(0);
-    (order, sums[order] as f64 / count as f64)
+    let (mut sums, mut counted) = ([0_f64; 5], 0);
+    // Every other part tells enough.
+    for from in (0..count).step_by(2 * SHORT_SUM) {
+        let part = &samples[from..samples.len().min(from + SHORT_SUM + 4)];
+        counted += part.len() - 4;
+        let mut lanes = [[0_f32; LANES]; 5];
+        let mut at = 0;
+        while let Some(some) = part[at..].first_chunk::<{ LANES + 4 }>() {
+            for lane in 0..LANES {
+                let [a, b, c, d, e] = [
+                    some[lane],
+                    some[lane + 1],
+                    some[lane + 2],
+                    some[lane + 3],
+                    some[lane + 4],
+                ];
+                let differences = differences([a, b, c, d, e]);
+                for order in 0..5 {
+                    lanes[order][lane] += differences[order].abs();
+                }
+            }
+            at += LANES;
+        }
+        for five in part[at..].array_windows::<5>() {
+            for (lanes, difference) in lanes.iter_mut().zip(differences(*five)) {
+                lanes[0] += difference.abs();
+            }
+        }
+        for (sum, lanes) in sums.iter_mut().zip(lanes) {
+            *sum += f64::from(lanes.iter().sum::<f32>());
+        }
+    }
+    let order = (0..5)
+        .min_by(|&one, &other| sums[one].total_cmp(&sums[other]))
+        .unwrap_or(0);
+    (order, sums[order] / counted as f64)
+}
+
+/// Differences of order 0 to 4 at the last of five samples.
+#[inline(always)]
+fn differences([a, b, c, d, e]: [f32; 5]) -> [f32; 5] {
+    let [ab, bc, cd, de] = [b - a, c - b, d - c, e - d];
+    let [abc, bcd, cde] = [bc - ab, cd - bc, de - cd];
+    let [abcd, bcde] = [bcd - abc, cde - bcd];
+    [e, de, cde, bcde, bcde - abcd]
 }
 
 /// The linear predictor that promises the fewest bits, and about how many.
-fn linear_of(samples: &[i32]) -> Option<(Linear, f64)> {
-    let autocorrelation = autocorrelation(samples);
+#[inline(always)]
+fn linear_of(faded: &[f32]) -> Option<(Linear, f64)> {
+    let autocorrelation = autocorrelation(faded);
     if autocorrelation[0] <= 0.0 {
         return None;
     }
@@ -199,8 +259,8 @@ fn linear_of(samples: &[i32]) -> Option<(Linear, f64)> {
             break;
         }
         // The mean size of a residual whose distribution is Laplace's.
-        let mean = (error / samples.len() as f64).sqrt() * std::f64::consts::FRAC_1_SQRT_2 * 1.06;
-        let bits = bits_of(mean, samples.len() - order - 1) + 46.0 * (order + 1) as f64;
+        let mean = (error / faded.len() as f64).sqrt() * std::f64::consts::FRAC_1_SQRT_2 * 1.06;
+        let bits = bits_of(mean, faded.len() - order - 1) + 30.0 * (order + 1) as f64;
         if best.as_ref().is_none_or(|(_, least)| bits < *least) {
             best = Some((coefficients[..=order].to_vec(), bits));
         }
@@ -209,46 +269,38 @@ fn linear_of(samples: &[i32]) -> Option<(Linear, f64)> {
     Some((rounded(&coefficients)?, bits))
 }
 
-/// Of a block whose ends fade out.
-fn autocorrelation(samples: &[i32]) -> [f64; MAX_ORDER + 1] {
-    let len = samples.len();
-    let fade = (len / 8).max(1);
-    let faded: Vec<f32> = samples
-        .iter()
-        .enumerate()
-        .map(|(at, &sample)| {
-            let from_end = (at + 1).min(len - at);
-            let weight = if from_end < fade {
-                let x = from_end as f32 / fade as f32;
-                x * (2.0 - x)
-            } else {
-                1.0
-            };
-            sample as f32 * weight
-        })
-        .collect();
+/// Lets a block fade in and out.
+#[inline(always)]
+fn fade(samples: &mut [f32]) {
+    let half = samples.len() / 2;
+    let (front, back) = samples.split_at_mut(half);
+    for (at, (early, late)) in front.iter_mut().zip(back.iter_mut().rev()).enumerate() {
+        let x = (at + 1) as f32 / half as f32;
+        let weight = x * (2.0 - x);
+        *early *= weight;
+        *late *= weight;
+    }
+}
+
+/// How alike a block is to itself so many samples later.
+#[inline(always)]
+fn autocorrelation(faded: &[f32]) -> [f64; MAX_ORDER + 1] {
     let mut sums = [0_f64; MAX_ORDER + 1];
     for (lag, sum) in sums.iter_mut().enumerate() {
+        let early = &faded[..faded.len() - lag];
         // In short pieces, so that single precision is enough within each.
-        let pairs = faded[lag..].chunks(256).zip(faded[..len - lag].chunks(256));
-        *sum = pairs
-            .map(|(late, early)| {
-                let mut lanes = [0_f32; 8];
-                let (late_eights, early_eights) = (late.chunks_exact(8), early.chunks_exact(8));
-                let rest: f32 = late_eights
-                    .remainder()
-                    .iter()
-                    .zip(early_eights.remainder())
-                    .map(|(a, b)| a * b)
-                    .sum();
-                for (late, early) in late_eights.zip(early_eights) {
-                    for lane in 0..8 {
-                        lanes[lane] += late[lane] * early[lane];
-                    }
+        for (late, early) in faded[lag..].chunks(SHORT_SUM).zip(early.chunks(SHORT_SUM)) {
+            let ((late, late_rest), (early, early_rest)) =
+                (late.as_chunks::<{ 4 * LANES }>(), early.as_chunks::<{ 4 * LANES }>());
+            let mut lanes = [0_f32; 4 * LANES];
+            for (late, early) in late.iter().zip(early) {
+                for lane in 0..4 * LANES {
+                    lanes[lane] += late[lane] * early[lane];
                 }
-                f64::from(lanes.iter().sum::<f32>() + rest)
-            })
-            .sum();
+            }
+            let rest: f32 = late_rest.iter().zip(early_rest).map(|(a, b)| a * b).sum();
+            *sum += f64::from(lanes.iter().sum::<f32>() + rest);
+        }
     }
     sums
 }
