@@ -8,8 +8,8 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
 use crate::service::{
-    Access, Accounts, Fetches, LargeFiles, Links, Members, Protection, PushedTo, Pushes, Repos, Tokens, Transfer,
-    Upkeep,
+    Access, Accounts, Fetches, LargeFiles, Links, Locks, Members, Protection, PushedTo, Pushes, Repos, Tokens,
+    Transfer, Upkeep,
 };
 use crate::storage::{StorageError, Store};
 
@@ -62,6 +62,8 @@ pub struct App {
     pub pushes: Pushes,
     /// Large files.
     pub large_files: LargeFiles,
+    /// Locks on files and folders.
+    pub locks: Locks,
     /// Care for repositories.
     pub upkeep: Upkeep,
 }
@@ -124,6 +126,7 @@ impl App {
             repos.clone(),
             links.clone(),
         );
+        let locks = Locks::new(config.clone(), db.clone(), transfer.clone());
         let upkeep = Upkeep::new(config.clone(), db.clone(), transfer.clone(), repos.clone(), pushed_to);
         Ok(Self {
             accounts: Accounts::new(db.clone(), &settings.auth),
@@ -136,6 +139,7 @@ impl App {
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,
             large_files,
+            locks,
             upkeep,
             config,
             data,

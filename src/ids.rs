@@ -80,6 +80,10 @@ id_type!(
     TokenId
 );
 id_type!(
+    /// A lock.
+    LockId
+);
+id_type!(
     /// A push, or a change that was found on disk.
     PushId
 );

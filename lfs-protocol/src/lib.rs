@@ -4,6 +4,7 @@
 //! ```text
 //! Oid · Pointer       names of objects, and what git stores in their place
 //! batch               requests and answers of the LFS API
+//! locks               requests and answers of its locking API
 //! cut ─ container     a file becomes chunks; cuts are forced where audio begins and ends
 //! codec               a chunk becomes a frame
 //! pack                many frames in one immutable object, with an index at its end
@@ -19,6 +20,7 @@ pub mod chunked;
 pub mod codec;
 mod container;
 mod cut;
+pub mod locks;
 mod oid;
 pub mod pack;
 mod pointer;

@@ -267,6 +267,14 @@ settings! {
         chunked_transfer: bool = true, Rule::Any;
     }
 
+    /// Locks on files and folders.
+    locks: LocksSettings {
+        /// Locks that one repository may have.
+        max_per_repo: u32 = 10_000, Rule::Range(1, 1_000_000);
+        /// Locks in one answer; more come in further ones.
+        max_page: u32 = 100, Rule::Range(1, 10_000);
+    }
+
     /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.
     maintenance: MaintenanceSettings {
         /// The server cares for repositories by itself, after pushes and now and then.

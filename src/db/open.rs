@@ -37,6 +37,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0002_large_files.sql"),
     ),
     (3, "sounds", include_str!("../../migrations/sqlite/0003_sounds.sql")),
+    (4, "locks", include_str!("../../migrations/sqlite/0004_locks.sql")),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

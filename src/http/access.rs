@@ -61,6 +61,11 @@ impl Reader {
         Ok(Self { repo, caller })
     }
 
+    /// The repository.
+    pub(super) fn repo(self) -> Opened {
+        self.repo
+    }
+
     /// What a fetch is about.
     pub(super) fn fetch(self, protocol: Protocol) -> Fetch {
         Fetch {
@@ -72,6 +77,11 @@ impl Reader {
 }
 
 impl Pusher {
+    /// Who, and where to.
+    pub(super) fn parts(self) -> (SignedIn, PushTarget) {
+        (self.by, self.target)
+    }
+
     /// What a push is about.
     pub(super) fn push(self, protocol: Protocol) -> Push {
         Push {

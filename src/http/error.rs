@@ -20,6 +20,7 @@ use super::log::RequestId;
 use crate::names::BadName;
 use crate::service::access::AccessError;
 use crate::service::lfs::LfsError;
+use crate::service::locks::LockError;
 use crate::service::sign_in::SignInError;
 use crate::service::transfer::TransferError;
 
@@ -307,6 +308,32 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+impl From<LockError> for Problem {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::BadRequest(sentence) => Self::unprocessable(sentence),
+            LockError::NoLock(_) | LockError::NoRepo | LockError::Gone => Self::not_found(error.to_string()),
+            LockError::Foreign(sentence) => Self::forbidden(sentence),
+            LockError::Held(_) => Self::new(StatusCode::CONFLICT, "held", error.to_string()),
+            LockError::Full(_) => Self::unprocessable(error.to_string()),
+            LockError::Body(error) => error.into(),
+            LockError::Db(_) => Self::internal(&error),
+        }
+    }
+}
+
+/// `response` about something that was made: 201.
+pub(super) fn created(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::CREATED;
+    response
+}
+
+/// `response` with what is in the way: 409.
+pub(super) fn conflict(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::CONFLICT;
+    response
 }
 
 /// `response` as a part of what was asked for: 206.

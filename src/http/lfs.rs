@@ -16,6 +16,7 @@ use super::error::{self, Problem};
 use super::file;
 use super::git::Payload;
 use super::headers::no_cache;
+use super::lfs_locks;
 use super::path::{self, LfsPart};
 use crate::service::transfer::Protocol;
 use crate::service::{LfsError, PushTarget};
@@ -28,6 +29,9 @@ pub(super) async fn dispatch(web: Web, request: Request) -> Response {
         (LfsPart::Verify, &Method::POST) => verify.call(request, web).await,
         (LfsPart::Object(_), &Method::GET | &Method::HEAD) => download.call(request, web).await,
         (LfsPart::Upload(..), &Method::PUT) => upload.call(request, web).await,
+        (part @ (LfsPart::Locks | LfsPart::VerifyLocks | LfsPart::Unlock(_)), _) => {
+            lfs_locks::dispatch(web, part.clone(), request).await
+        }
         (LfsPart::Batch | LfsPart::Verify, _) => Problem::method("POST").into_response(),
         (LfsPart::Object(_), _) => Problem::method("GET, HEAD").into_response(),
         (LfsPart::Upload(..), _) => Problem::method("PUT").into_response(),

@@ -22,6 +22,7 @@ mod headers;
 mod health;
 mod lfs;
 mod lfs_chunked;
+mod lfs_locks;
 mod log;
 mod pages;
 mod path;

@@ -39,6 +39,12 @@ pub(super) enum LfsPart {
     Verify,
     /// `auxin/…`: the chunked transfer.
     Chunked(ChunkedPart),
+    /// `locks`
+    Locks,
+    /// `locks/verify`
+    VerifyLocks,
+    /// `locks/{id}/unlock`
+    Unlock(String),
     /// Anything else.
     Unknown,
 }
@@ -113,6 +119,9 @@ pub(super) fn lfs_part(raw_path: &str) -> LfsPart {
         [Some("objects"), Some(oid), Some(size), None, _] => LfsPart::Upload(oid.to_owned(), size.to_owned()),
         [Some("verify"), None, ..] => LfsPart::Verify,
         [Some("auxin"), rest @ ..] => chunked_part(rest).map_or(LfsPart::Unknown, LfsPart::Chunked),
+        [Some("locks"), None, ..] => LfsPart::Locks,
+        [Some("locks"), Some("verify"), None, ..] => LfsPart::VerifyLocks,
+        [Some("locks"), Some(id), Some("unlock"), None, _] => LfsPart::Unlock(id.to_owned()),
         _ => LfsPart::Unknown,
     }
 }
@@ -180,15 +189,20 @@ mod tests {
             part("auxin/objects/ab/chunks"),
             chunked(ChunkedPart::Chunks("ab".into()))
         );
+        assert_eq!(part("locks"), LfsPart::Locks);
+        assert_eq!(part("locks/verify"), LfsPart::VerifyLocks);
+        assert_eq!(part("locks/12/unlock"), LfsPart::Unlock("12".into()));
         for other in [
             "",
             "objects",
             "objects/ab/12/x",
             "verify/x",
-            "locks",
             "auxin",
             "auxin/token/x",
             "auxin/objects/ab/chunks/x",
+            "locks/12",
+            "locks/12/x",
+            "locks/12/unlock/x",
         ] {
             assert_eq!(part(other), LfsPart::Unknown, "{other}");
         }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | read: clone, fetch | everybody | signed in | role read |
 //! | write: push | role write | role write | role write |
-//! | admin: members, protected branches, visibility, default branch, archive | role admin | role admin | role admin |
+//! | admin: members, protected branches, visibility, default branch, archive, locks of others | role admin | role admin | role admin |
 //! | own: rename, transfer, delete | owner | owner | owner |
 //!
 //! - A role includes the lesser ones: owner, admin, write, read.
@@ -16,6 +16,7 @@
 //! - Who may not read a repository is not told that it exists: nameless callers are asked to sign in,
 //!   signed-in ones hear "not found", exactly as if there were none.
 
+use super::sign_in::SignedIn;
 use crate::db::{Role, Scope, Visibility};
 
 /// What somebody wants to do with a repository.
@@ -66,6 +67,13 @@ pub const fn least_scope(right: Right) -> Scope {
         Right::Write => Scope::Write,
         Right::Admin | Right::Own => Scope::Admin,
     }
+}
+
+/// Whether somebody who may push to a repository is a maintainer of it: role admin there, and with a token
+/// one whose scope allows as much.
+pub fn is_maintainer(role: Option<Role>, user: &SignedIn) -> bool {
+    let token_allows = |scope: Scope| scope >= least_scope(Right::Admin);
+    role >= Some(Role::Admin) && user.token.as_ref().is_none_or(|token| token_allows(token.scope))
 }
 
 /// Who asks, as far as it matters for one repository.

@@ -6,6 +6,7 @@ mod bundles;
 mod fetching;
 mod hostile;
 mod lfs;
+mod locks;
 mod proxies;
 mod pushing;
 mod routes;

@@ -16,6 +16,7 @@ mod hooks;
 mod hostile_packs;
 mod large_files;
 mod limits;
+mod locks;
 mod logs;
 mod maintenance;
 mod memory;
