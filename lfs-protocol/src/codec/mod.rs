@@ -10,6 +10,7 @@
 //! [`ChunkId`](crate::ChunkId). Other codecs may be added and old chunks encoded anew: names do not change.
 
 mod bits;
+mod float;
 mod pcm;
 mod predict;
 
@@ -291,7 +292,99 @@ mod tests {
         assert!(out.len() * 2 < raw.len(), "{}", out.len());
     }
 
+    #[test]
+    fn floating_point_becomes_nearly_as_short_as_whole_numbers() {
+        let float = PcmFormat {
+            sample_bytes: 4,
+            is_float: true,
+            is_big_endian: false,
+            channels: 2,
+        };
+        let whole = PcmFormat {
+            sample_bytes: 3,
+            is_float: false,
+            ..float
+        };
+        let samples = sound(20_000, 24, 2);
+        let raw: Vec<u8> = samples
+            .iter()
+            .flat_map(|&sample| (sample as f32 / 8_388_608.0).to_le_bytes())
+            .collect();
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        assert_eq!(
+            Encoder::default().encode(&bytes_of(&samples, whole), Some((whole, 0)), &mut out),
+            Codec::Pcm
+        );
+        let whole_bytes = out.len();
+        assert_eq!(Encoder::default().encode(&raw, Some((float, 0)), &mut out), Codec::Pcm);
+        assert!(
+            out.len() < whole_bytes + whole_bytes / 50,
+            "{} instead of {whole_bytes}",
+            out.len()
+        );
+        Decoder::default()
+            .decode(Codec::Pcm, &out, raw.len(), &mut back)
+            .expect("decodes");
+        assert!(back == raw);
+    }
+
+    #[test]
+    fn floating_point_of_any_size_comes_back_and_what_is_no_number_goes_another_way() {
+        let format = PcmFormat {
+            sample_bytes: 4,
+            is_float: true,
+            is_big_endian: true,
+            channels: 1,
+        };
+        let mut values: Vec<f32> = sound(9000, 24, 1)
+            .iter()
+            .map(|&sample| sample as f32 / 9_000_000.0 * 0.7)
+            .collect();
+        for (at, odd) in [
+            0.0,
+            -0.0,
+            f32::MIN_POSITIVE / 4.0,
+            -f32::MIN_POSITIVE,
+            1e-20,
+            f32::MAX,
+            1.0,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            values[at * 1000 + 7] = odd;
+        }
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_be_bytes()).collect::<Vec<u8>>();
+        let (mut out, mut back) = (Vec::new(), Vec::new());
+        let raw = bytes(&values);
+        assert_eq!(Encoder::default().encode(&raw, Some((format, 0)), &mut out), Codec::Pcm);
+        Decoder::default()
+            .decode(Codec::Pcm, &out, raw.len(), &mut back)
+            .expect("decodes");
+        assert!(back == raw);
+        values[3] = f32::NAN;
+        let raw = bytes(&values);
+        let codec = Encoder::default().encode(&raw, Some((format, 0)), &mut out);
+        assert_ne!(codec, Codec::Pcm);
+        Decoder::default()
+            .decode(codec, &out, raw.len(), &mut back)
+            .expect("decodes");
+        assert!(back == raw);
+    }
+
     proptest! {
+        #[test]
+        fn any_floating_point_comes_back(
+            values in prop::collection::vec(any::<f32>(), 0..1500), scale in 0_i32..60, channels in 1_u16..4, phase in 0_u32..12,
+        ) {
+            let format = PcmFormat { sample_bytes: 4, is_float: true, is_big_endian: false, channels };
+            let raw: Vec<u8> = values.iter().flat_map(|value| (value * 0.5_f32.powi(scale)).to_le_bytes()).collect();
+            let (mut out, mut back) = (Vec::new(), Vec::new());
+            let codec = Encoder::default().encode(&raw, Some((format, phase)), &mut out);
+            Decoder::default().decode(codec, &out, raw.len(), &mut back).expect("decodes");
+            prop_assert!(back == raw && out.len() <= raw.len());
+        }
+
         #[test]
         fn any_bytes_come_back(raw in prop::collection::vec(any::<u8>(), 0..5000)) {
             let (mut out, mut back) = (Vec::new(), Vec::new());

@@ -3,18 +3,20 @@
 //! A payload, bits with the most significant first:
 //!
 //! ```text
-//! u8 sample bytes − 1 (2 bits) · 0 (5 bits) · big-endian (1 bit)
+//! u8 sample bytes − 1 (2 bits) · 0 (4 bits) · floating-point (1 bit) · big-endian (1 bit)
 //! u8 channels
 //! u8 bytes before the first whole frame; these bytes; the bytes behind the last whole frame
 //! n blocks, the fewest of at most 4096 frames each; each has a n-th of the frames, rounded up, the last one the rest:
+//!     floating-point: 8 bits: the largest exponent of the block; the samples then are whole numbers, see `float`
 //!     if there are two channels: 2 bits: 0 left right · 1 left side · 2 side right · 3 mid side
 //!     each channel: 2 bits kind, 5 bits low bits that are all zero and left out, then
 //!         0 constant: one sample
 //!         1 fixed:    3 bits order (0 to 4); samples; residuals
 //!         2 linear:   4 bits order − 1; 4 bits shift; coefficients of 14 bits; samples; residuals
 //!         3 verbatim: all samples
-//!     a sample has the bits of the format, and one more in a side channel
+//!     a sample has the bits of the format (25 if floating-point), and one more in a side channel
 //!     residuals: for each 256 samples, 5 bits: Rice parameter, or 31: 6 bits width, residuals of that width
+//!     floating-point: 1 bit: 1 if more follows, for each sample of each channel: what its whole number lacks
 //! ```
 //!
 //! Prediction is done in whole numbers, so that every machine decodes alike; only what an encoder chooses
@@ -22,9 +24,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::DecodeError;
 use super::bits::{BitReader, BitWriter};
 use super::predict::{self, MAX_ORDER};
+use super::{DecodeError, float};
 use crate::PcmFormat;
 
 /// Most frames in a block.
@@ -47,7 +49,12 @@ const VERBATIM: u64 = 3;
 /// bytes of its first frame lie before the chunk.
 pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8>) -> bool {
     let (sample_bytes, channels) = (usize::from(format.sample_bytes), usize::from(format.channels));
-    if format.is_float || !(2..=4).contains(&sample_bytes) || format.channels > MAX_CHANNELS {
+    let is_known = if format.is_float {
+        sample_bytes == 4
+    } else {
+        (2..=4).contains(&sample_bytes)
+    };
+    if !is_known || format.channels > MAX_CHANNELS {
         return false;
     }
     let frame_bytes = sample_bytes * channels;
@@ -56,7 +63,7 @@ pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8
         return false;
     };
     let (frames, tail) = rest.split_at(rest.len() - rest.len() % frame_bytes);
-    out.push(((format.sample_bytes - 1) << 6) | u8::from(format.is_big_endian));
+    out.push(((format.sample_bytes - 1) << 6) | (u8::from(format.is_float) << 1) | u8::from(format.is_big_endian));
     out.extend_from_slice(&[channels as u8, head_bytes as u8]);
     out.extend_from_slice(head);
     out.extend_from_slice(tail);
@@ -64,6 +71,7 @@ pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8
     let bits = 8 * sample_bytes as u32;
     let mut block: Vec<Vec<i32>> = vec![Vec::with_capacity(BLOCK_FRAMES); channels];
     let mut residuals = Vec::with_capacity(BLOCK_FRAMES);
+    let mut lost = float::Lost::default();
     for bytes in frames.chunks(block_frames(frames.len() / frame_bytes) * frame_bytes) {
         for (channel, samples) in block.iter_mut().enumerate() {
             samples.clear();
@@ -85,7 +93,16 @@ pub(super) fn encode(raw: &[u8], format: PcmFormat, phase: u32, out: &mut Vec<u8
                 (_, true) => read_frames(bytes, frame_bytes, at, samples, i32::from_be_bytes),
             }
         }
-        write_block(&mut block, bits, &mut writer, &mut residuals);
+        if format.is_float {
+            let Some(exponent) = float::to_integers(&mut block, &mut lost) else {
+                return false;
+            };
+            writer.put(u64::from(exponent), 8);
+            write_block(&mut block, float::INTEGER_BITS, &mut writer, &mut residuals);
+            lost.write(&mut writer);
+        } else {
+            write_block(&mut block, bits, &mut writer, &mut residuals);
+        }
         if writer.len() > raw.len() {
             // It does not become shorter.
             return false;
@@ -316,9 +333,12 @@ pub(super) fn decode(payload: &[u8], raw_bytes: usize, out: &mut Vec<u8>) -> Res
 
 fn decoded(payload: &[u8], raw_bytes: usize, out: &mut Vec<u8>) -> Option<()> {
     let (&[kind, channels, head_bytes], rest) = payload.split_first_chunk::<3>()?;
-    let (sample_bytes, is_big_endian) = (usize::from(kind >> 6) + 1, kind & 1 == 1);
+    let (sample_bytes, is_float, is_big_endian) = (usize::from(kind >> 6) + 1, kind & 2 == 2, kind & 1 == 1);
     let channels = usize::from(channels);
-    if kind & 0b0011_1110 != 0 || sample_bytes < 2 || !(1..=usize::from(MAX_CHANNELS)).contains(&channels) {
+    if kind & 0b0011_1100 != 0
+        || sample_bytes < if is_float { 4 } else { 2 }
+        || !(1..=usize::from(MAX_CHANNELS)).contains(&channels)
+    {
         return None;
     }
     let frame_bytes = sample_bytes * channels;
@@ -333,7 +353,13 @@ fn decoded(payload: &[u8], raw_bytes: usize, out: &mut Vec<u8>) -> Option<()> {
     let block_frames = block_frames(left);
     while left > 0 {
         let frames = left.min(block_frames);
-        read_block(&mut block, 8 * sample_bytes as u32, frames, &mut reader)?;
+        if is_float {
+            let exponent = reader.take(8)? as u32;
+            read_block(&mut block, float::INTEGER_BITS, frames, &mut reader)?;
+            float::from_integers(&mut block, exponent, &mut reader)?;
+        } else {
+            read_block(&mut block, 8 * sample_bytes as u32, frames, &mut reader)?;
+        }
         write_frames(&block, sample_bytes, is_big_endian, frames, out);
         left -= frames;
     }
