@@ -273,6 +273,10 @@ settings! {
         max_per_repo: u32 = 10_000, Rule::Range(1, 1_000_000);
         /// Locks in one answer; more come in further ones.
         max_page: u32 = 100, Rule::Range(1, 10_000);
+        /// While somebody else has locks: new commits of a push that are looked at, and commits that a branch loses.
+        max_push_commits: usize = 100_000, Rule::Range(1, 1 << 30);
+        /// While somebody else has locks: changed files and folders near locked ones that are looked at in a push.
+        max_push_paths: u64 = 1_000_000, Rule::Range(1, 1 << 40);
     }
 
     /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.

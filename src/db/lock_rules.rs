@@ -21,6 +21,8 @@ pub struct LockRules {
     pub stale_after_secs: u64,
     /// After so long without a heartbeat or a push of its holder a lock is gone, in seconds; 0 is never.
     pub expire_after_secs: u64,
+    /// A lock that is not kept goes after a push of what it is about.
+    pub release_after_push: bool,
 }
 
 impl Default for LockRules {
@@ -29,6 +31,7 @@ impl Default for LockRules {
             per_branch: false,
             stale_after_secs: STALE_AFTER_SECS,
             expire_after_secs: 0,
+            release_after_push: false,
         }
     }
 }
@@ -42,10 +45,12 @@ impl LockRules {
 
 /// The rules of one repository.
 pub(super) async fn rules_in(conn: &mut SqliteConnection, repo: RepoId) -> Result<LockRules, DbError> {
-    let row = sqlx::query("SELECT scope, stale_after_secs, expire_after_secs FROM lock_rules WHERE repo_id = $1")
-        .bind(repo.as_bytes().as_slice())
-        .fetch_optional(conn)
-        .await?;
+    let row = sqlx::query(
+        "SELECT scope, stale_after_secs, expire_after_secs, release_after_push FROM lock_rules WHERE repo_id = $1",
+    )
+    .bind(repo.as_bytes().as_slice())
+    .fetch_optional(conn)
+    .await?;
     let mut rules = LockRules::default();
     if let Some(row) = row {
         if let Some(scope) = row.text_or_null("scope")? {
@@ -56,6 +61,9 @@ pub(super) async fn rules_in(conn: &mut SqliteConnection, repo: RepoId) -> Resul
         }
         if let Some(secs) = row.int_or_null("expire_after_secs")? {
             rules.expire_after_secs = secs.unsigned_abs();
+        }
+        if let Some(releases) = row.int_or_null("release_after_push")? {
+            rules.release_after_push = releases != 0;
         }
     }
     Ok(rules)

@@ -112,6 +112,17 @@ pub enum ReleaseLock {
     Foreign(LockRow),
 }
 
+/// The locks that matter for a push.
+#[derive(Clone, Debug)]
+pub struct PushLocks {
+    /// The version of the repository's locks that this is.
+    pub version: i64,
+    /// What holds for them.
+    pub rules: LockRules,
+    /// Those of others, and the pusher's own if they go after a push.
+    pub locks: Vec<LockRow>,
+}
+
 /// Which locks are listed; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct LockFilter {
@@ -184,6 +195,29 @@ pub(super) async fn raise_version(tx: &mut WriteTx<'_>, repo: RepoId) -> Result<
          ON CONFLICT (repo_id) DO UPDATE SET version = version + 1",
     )
     .bind(repo.as_bytes().as_slice())
+    .execute(&mut *tx.conn)
+    .await?;
+    Ok(())
+}
+
+/// The version of a repository's locks.
+pub(super) async fn version_in(conn: &mut SqliteConnection, repo: RepoId) -> Result<i64, DbError> {
+    let row = sqlx::query("SELECT version FROM lock_versions WHERE repo_id = $1")
+        .bind(repo.as_bytes().as_slice())
+        .fetch_optional(conn)
+        .await?;
+    row.map_or(Ok(0), |row| row.int("version"))
+}
+
+/// Notes that somebody works with their locks; those that have expired stay so.
+pub(super) async fn touch_locks(tx: &mut WriteTx<'_>, repo: RepoId, user: UserId) -> Result<(), DbError> {
+    sqlx::query(
+        "UPDATE locks SET touched_at_us = $3 WHERE repo_id = $1 AND user_id = $2 AND touched_at_us + COALESCE(
+             (SELECT NULLIF(expire_after_secs, 0) * 1000000 FROM lock_rules r WHERE r.repo_id = $1), $3) > $3",
+    )
+    .bind(repo.as_bytes().as_slice())
+    .bind(user.as_bytes().as_slice())
+    .bind(tx.now_us)
     .execute(&mut *tx.conn)
     .await?;
     Ok(())
@@ -373,6 +407,60 @@ impl Db {
         .fetch_all(&mut *conn)
         .await?;
         rows.iter().map(lock).collect()
+    }
+
+    /// The locks that matter for a push of `user`, with their version as [`Db::begin_push`] compares it.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn push_locks(&self, repo: RepoId, user: UserId) -> Result<PushLocks, DbError> {
+        let mut conn = self.read().await?;
+        // First the version: a lock that comes between the two makes the push look again.
+        let version = version_in(&mut conn, repo).await?;
+        let rules = rules_in(&mut conn, repo).await?;
+        let rows = sqlx::query(live_locks!("AND ($3 OR l.user_id <> $4)"))
+            .bind(repo.as_bytes().as_slice())
+            .bind(self.now_us())
+            .bind(rules.release_after_push)
+            .bind(user.as_bytes().as_slice())
+            .fetch_all(&mut *conn)
+            .await?;
+        let locks: Result<Vec<_>, _> = rows.iter().map(lock).collect();
+        Ok(PushLocks {
+            version,
+            rules,
+            locks: locks?,
+        })
+    }
+
+    /// Releases those of these locks of `user` that are not kept; their paths.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database fails.
+    pub async fn release_pushed_locks(
+        &self,
+        repo: RepoId,
+        user: UserId,
+        ids: Vec<LockId>,
+    ) -> Result<Vec<String>, DbError> {
+        self.write(move |mut tx| {
+            Box::pin(async move {
+                let mut paths = Vec::new();
+                for id in ids {
+                    let Some(found) = lock_in(&mut *tx.conn, repo, id, tx.now_us).await? else {
+                        continue;
+                    };
+                    if found.holder == user && !found.is_kept {
+                        remove_lock(&mut tx, found.seq).await?;
+                        let by = By::User(found.holder_name);
+                        note_repo(&mut tx, repo, &by, "lock.release-after-push", &found.path).await?;
+                        paths.push(found.path);
+                    }
+                }
+                Ok(paths)
+            })
+        })
+        .await
     }
 
     /// The lock with this identity.

@@ -44,7 +44,7 @@ pub use error::DbError;
 pub use kinds::{BadKind, Role, Scope, Visibility};
 pub use large_files::{FramePlace, Hash, NewChunk, NewObject, NewPack, NewRecipe, ObjectRow, RecipePlace, Sight};
 pub use lock_rules::LockRules;
-pub use locks::{LockFilter, LockRow, NewLock, Reach, ReleaseLock, TakeLock};
+pub use locks::{LockFilter, LockRow, NewLock, PushLocks, Reach, ReleaseLock, TakeLock};
 pub use members::MemberRow;
 pub use open::COPIES_KEPT;
 pub use protected::ProtectedBranch;

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite};
 
 use super::Db;
 use super::error::DbError;
+use super::locks::{touch_locks, version_in};
 use super::row::Columns;
 use super::writer::WriteTx;
 use crate::ids::{GitId, PushId, RepoId, TokenId, UserId};
@@ -66,6 +67,8 @@ pub struct NewPush {
     pub atomic: bool,
     /// Push options as text.
     pub options: Vec<String>,
+    /// The version of the repository's locks that the push looked at; `None` if it looked at none.
+    pub locks_version: Option<i64>,
 }
 
 /// What became of [`Db::begin_push`].
@@ -77,6 +80,8 @@ pub enum BeginPush {
     RepoGone,
     /// The repository was archived in the meantime; nothing was stored.
     Archived,
+    /// Somebody got a lock in the meantime; nothing was stored.
+    LocksChanged,
 }
 
 /// What became of [`Db::finish_push`].
@@ -113,6 +118,12 @@ impl Db {
                 };
                 if repo.flag("is_archived")? {
                     return Ok(BeginPush::Archived);
+                }
+                if let Some(version) = push.locks_version {
+                    if version != version_in(&mut *tx.conn, push.repo).await? {
+                        return Ok(BeginPush::LocksChanged);
+                    }
+                    touch_locks(&mut tx, push.repo, push.user).await?;
                 }
                 // An account that was removed in the meantime leaves its name only.
                 let user = sqlx::query("SELECT id FROM users WHERE id = $1")

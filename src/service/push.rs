@@ -3,6 +3,7 @@
 //! ```text
 //! receive ── commands   what is asked for, before anything is made for it
 //!    │       made       a repository that this push makes, and unmakes if nothing gets in
+//!    │       lock_check  what others have locked
 //!    │       gate       rules · durable row · refs move · consequences · row closed
 //!    └─ git::receive_pack
 //! unclosed              rows of done pushes that the database did not take
@@ -13,6 +14,7 @@
 mod commands;
 mod consequences;
 mod gate;
+mod lock_check;
 mod made;
 mod notice;
 mod recover;

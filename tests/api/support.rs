@@ -156,6 +156,7 @@ impl Server {
                 address: "192.0.2.1".into(),
                 atomic: false,
                 options: Vec::new(),
+                locks_version: None,
             };
             self.app.db.begin_push(push, refs).await.expect("stored")
         });

@@ -28,6 +28,7 @@ fn push(repo: &RepoRow, user: &UserRow) -> NewPush {
         address: "192.0.2.1".into(),
         atomic: false,
         options: vec!["ci.skip".into()],
+        locks_version: None,
     }
 }
 

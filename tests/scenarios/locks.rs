@@ -1,6 +1,7 @@
 //! Locks with stock git and git-lfs.
 
-use crate::support::{Outcome, Person, TestServer, WorkTree};
+use crate::support::process;
+use crate::support::{Outcome, Person, Request, TestServer, WorkTree};
 
 const SONG: &str = "anna/song";
 
@@ -80,4 +81,215 @@ fn stock_git_lfs_locks_lists_and_unlocks_by_path_and_by_id() {
     of_ben.git(&["lfs", "lock", "bass.wav"]).assert_ok();
     of_anna.git(&["lfs", "unlock", "--force", "bass.wav"]).assert_ok();
     assert_eq!(of_ben.ask(&["lfs", "locks"]), "");
+}
+
+/// Locks through the API, for what git-lfs does not do itself.
+#[track_caller]
+fn lock(server: &TestServer, person: &Person, path: &str) -> String {
+    let body = serde_json::json!({ "path": path }).to_string();
+    let request = Request::post(
+        &format!("/{SONG}.git/info/lfs/locks"),
+        "application/vnd.git-lfs+json",
+        body,
+    );
+    let answer = server.send(request.by(person));
+    answer.assert_status(201);
+    let answer: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    answer["lock"]["id"].as_str().expect("an id").to_owned()
+}
+
+/// Does something in a clone and wants the push of it to be refused, then takes it back.
+#[track_caller]
+fn refused(tree: &WorkTree, why: &[&str], change: &[&[&str]]) {
+    for command in change {
+        tree.git(command).assert_ok();
+    }
+    tree.commit("Changed");
+    let pushed = tree.push(SONG, &["--force", "main"]);
+    pushed.assert_failed();
+    says(&pushed, why);
+    tree.git(&["reset", "-q", "--hard", "origin/main"]).assert_ok();
+}
+
+#[test]
+fn what_somebody_else_has_locked_is_not_changed_in_any_way_by_any_push() {
+    let server = TestServer::start();
+    let (anna, ben) = song(&server);
+    let (of_anna, of_ben) = (clone(&anna, "a"), clone(&ben, "b"));
+    lock(&server, &anna, "notes.txt");
+    lock(&server, &anna, "vox.wav");
+    lock(&server, &anna, "new/part.txt");
+    lock(&server, &anna, "cafe\u{301}/LYRICS.txt");
+
+    of_ben.write("notes.txt", "re");
+    refused(
+        &of_ben,
+        &[
+            "notes.txt has been locked by anna since 20",
+            " UTC: ask anna to release it, or push without changing it",
+        ],
+        &[],
+    );
+    // A large file, for a client that does not ask for locks.
+    of_ben.write("vox.wav", b"lo lo lo");
+    refused(&of_ben, &["vox.wav has been locked by anna"], &[]);
+    refused(&of_ben, &["notes.txt has been locked"], &[&["rm", "-q", "notes.txt"]]);
+    refused(
+        &of_ben,
+        &["notes.txt has been locked"],
+        &[&["mv", "notes.txt", "other.txt"]],
+    );
+    refused(
+        &of_ben,
+        &["notes.txt has been locked"],
+        &[
+            &["update-index", "--chmod=+x", "notes.txt"],
+            &["commit", "-q", "-m", "x"],
+        ],
+    );
+    refused(
+        &of_ben,
+        &["Caf\u{e9}/lyrics.txt has been locked"],
+        &[&["rm", "-q", "-r", "Caf\u{e9}"]],
+    );
+    of_ben.write("NEW/Part.txt", "x");
+    refused(&of_ben, &["NEW/Part.txt has been locked by anna"], &[]);
+    // Also in the middle of what is pushed, and put back in the end.
+    of_ben.write("notes.txt", "re").commit("One");
+    of_ben.write("notes.txt", "do");
+    refused(&of_ben, &["notes.txt has been locked"], &[]);
+    // And by way of a tag or another branch.
+    of_ben.write("notes.txt", "re").commit("One");
+    of_ben
+        .push(SONG, &["HEAD:refs/heads/side"])
+        .assert_refused_with("notes.txt has been locked");
+    of_ben
+        .push(SONG, &["HEAD:refs/tags/v1"])
+        .assert_refused_with("notes.txt has been locked");
+    of_ben.git(&["reset", "-q", "--hard", "origin/main"]).assert_ok();
+
+    // What is not locked passes, and of two branches only the one with the locked file is refused.
+    of_ben.write("bass.wav", b"dum").write("mine.txt", "x").commit("Mine");
+    of_ben.push(SONG, &["main"]).assert_ok();
+    of_ben.git(&["branch", "good"]).assert_ok();
+    of_ben.write("notes.txt", "re").commit("Bad");
+    let both = of_ben.push(SONG, &["good", "main:bad"]);
+    both.assert_failed();
+    let heads = of_anna.ask(&["ls-remote", "origin", "refs/heads/*"]);
+    assert!(heads.contains("good") && !heads.contains("bad"), "{heads}");
+
+    // The holder's own changes pass, and nobody is held for them who merges them or builds on them.
+    of_anna.git(&["pull", "-q"]).assert_ok();
+    of_anna
+        .write("notes.txt", "mi")
+        .write("vox.wav", b"la")
+        .commit("Third take");
+    of_anna.push(SONG, &["main"]).assert_ok();
+    of_ben.git(&["reset", "-q", "--hard", "good"]).assert_ok();
+    of_ben.write("mine.txt", "y").commit("Mine, too");
+    of_ben.push(SONG, &["HEAD:refs/heads/feature"]).assert_ok();
+    of_ben.git(&["fetch", "-q"]).assert_ok();
+    of_ben.git(&["checkout", "-q", "-b", "merged"]).assert_ok();
+    of_ben.git(&["merge", "-q", "--no-edit", "origin/main"]).assert_ok();
+    of_ben.push(SONG, &["merged:main"]).assert_ok();
+    of_ben.git(&["checkout", "-q", "-B", "feature", "good"]).assert_ok();
+    of_ben.write("mine.txt", "z").commit("Mine again");
+    of_ben.git(&["rebase", "-q", "origin/main"]).assert_ok();
+    of_ben.push(SONG, &["--force", "feature"]).assert_ok();
+
+    // A branch that moves back, or is forced, takes away what anna did.
+    let back = of_ben.push(SONG, &["--force", "good:main"]);
+    back.assert_refused_with("has been locked by anna");
+    let main = of_ben.id("merged");
+    assert!(
+        of_anna
+            .ask(&["ls-remote", "origin", "refs/heads/main"])
+            .starts_with(&main)
+    );
+    // Without locks it may.
+    for path in ["notes.txt", "vox.wav"] {
+        of_anna.git(&["lfs", "unlock", "--force", path]).assert_ok();
+    }
+    of_ben.push(SONG, &["--force", "good:main"]).assert_ok();
+}
+
+#[test]
+fn a_lock_on_a_songs_data_keeps_its_alternative_and_no_other() {
+    let server = TestServer::start();
+    let (anna, ben) = song(&server);
+    let of_ben = clone(&ben, "b");
+    lock(&server, &anna, "Song.logicx/Alternatives/000/ProjectData");
+
+    of_ben.write("Song.logicx/Alternatives/000/DisplayState.plist", "x");
+    refused(
+        &of_ben,
+        &["Song.logicx/Alternatives/000/DisplayState.plist has been locked by anna"],
+        &[],
+    );
+    of_ben
+        .write("Song.logicx/Alternatives/001/ProjectData", "x")
+        .write("Song.logicx/Media/take.txt", "x")
+        .commit("Another alternative");
+    of_ben.push(SONG, &["main"]).assert_ok();
+}
+
+#[test]
+fn with_too_much_to_look_at_a_push_is_told_to_come_in_parts() {
+    let server = TestServer::prepare().setting("locks.max_push_commits", 2).start();
+    let (anna, ben) = song(&server);
+    let of_ben = clone(&ben, "b");
+    for number in 0..3 {
+        of_ben.write("mine.txt", format!("{number}")).commit("Mine");
+    }
+    let held = lock(&server, &anna, "notes.txt");
+
+    of_ben.push(SONG, &["main"]).assert_refused_with("more than 2 commits");
+    of_ben.push(SONG, &["main~1:main"]).assert_ok();
+    of_ben.push(SONG, &["main"]).assert_ok();
+    anna.git_in(&anna.home().join("song"), &["lfs", "unlock", "--id", &held])
+        .assert_ok();
+    for number in 0..3 {
+        of_ben.write("mine.txt", format!("{number} again")).commit("Mine");
+    }
+    of_ben.push(SONG, &["main"]).assert_ok();
+}
+
+/// A lock is taken after the push was looked at and before its refs move; whether the push was refused.
+fn lock_in_the_middle_of_a_push(fault: &str) -> bool {
+    let server = TestServer::prepare().env("AUXIN_FAULT", fault).start();
+    let (anna, ben) = song(&server);
+    let of_ben = clone(&ben, "b");
+    server.auxin(&["repo", "trust-hooks", SONG]).assert_ok();
+    let hooks = server.data().join("repos").join(format!("{SONG}.git/hooks"));
+    std::fs::create_dir_all(&hooks).expect("a folder");
+    let (reached, go) = (hooks.join("reached"), hooks.join("go"));
+    // Runs after the server's own checks; ends by itself should nobody come.
+    let script = format!(
+        "#!/bin/sh\ntouch '{}'\nfor n in $(seq 600); do test -e '{}' && exit 0; sleep 0.05; done\nexit 0\n",
+        reached.display(),
+        go.display()
+    );
+    std::fs::write(hooks.join("pre-receive"), script).expect("a hook");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(hooks.join("pre-receive"), mode).expect("a mode");
+    of_ben.write("notes.txt", "re").commit("Changed");
+
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| of_ben.push(SONG, &["main"]));
+        process::wait_until("the hook runs", std::time::Duration::from_secs(60), || reached.exists());
+        lock(&server, &anna, "notes.txt");
+        std::fs::write(&go, "").expect("a file");
+        let pushed = pushing.join().expect("pushed");
+        if !pushed.ok() {
+            says(&pushed, &["notes.txt has been locked by anna"]);
+        }
+        !pushed.ok()
+    })
+}
+
+#[test]
+fn either_the_lock_sees_the_push_or_the_push_sees_the_lock() {
+    assert!(lock_in_the_middle_of_a_push(""), "the push went past the lock");
+    // Without the order of the two it would.
+    assert!(!lock_in_the_middle_of_a_push("no-lock-order"), "the test sees nothing");
 }

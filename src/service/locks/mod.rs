@@ -3,10 +3,12 @@
 //! ```text
 //! path     which paths are the same, and what a lock is about
 //! mod      taking, listing, releasing
+//! guard    what a push does to locked paths
 //! ```
 //!
 //! A lock on a folder is about everything below it, and one on a song's `ProjectData` about its alternative.
 
+mod guard;
 mod path;
 
 use std::io::BufReader;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+pub(in crate::service) use self::guard::Guard;
 pub use self::path::{LockPath, PATH_MAX_BYTES, fold, lies_in};
 use super::access::Opened;
 use super::rights::is_maintainer;

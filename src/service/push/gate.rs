@@ -7,14 +7,16 @@ use bstr::ByteSlice as _;
 use tokio::runtime::Handle;
 
 use super::consequences::{self, Pushed};
+use super::lock_check::{LOOKS_MAX, Looked};
 use super::{Inner, Push, change};
 use crate::db::{BeginPush, FinishPush, NewPush, RefChange};
 use crate::git::ancestry;
+use crate::git::fault;
 use crate::git::receive_pack::{GateError, PushGate, PushRequest, RefUpdate};
 use crate::git::snapshot::Repository;
 use crate::git::upload_pack::history::HistoryError;
 use crate::git::work::Work;
-use crate::ids::PushId;
+use crate::ids::{LockId, PushId};
 use crate::service::access::{AccessError, Opened};
 use crate::service::protection;
 use crate::service::sign_in::SignedIn;
@@ -25,17 +27,18 @@ const NOT_RECORDED: &str = "the server cannot record this push now; nothing was 
 
 /// The gate of one push.
 pub(super) struct Gate<'w> {
-    inner: Arc<Inner>,
-    handle: Handle,
-    work: &'w Work,
-    repo: Opened,
+    pub(super) inner: Arc<Inner>,
+    pub(super) handle: Handle,
+    pub(super) work: &'w Work,
+    pub(super) repo: Opened,
     repository: Arc<Repository>,
-    by: SignedIn,
+    pub(super) by: SignedIn,
     address: String,
     is_made: bool,
     options: Vec<String>,
     open: Option<PushId>,
     refs: Vec<RefChange>,
+    locks: Looked,
 }
 
 impl<'w> Gate<'w> {
@@ -61,6 +64,7 @@ impl<'w> Gate<'w> {
             options: Vec::new(),
             open: None,
             refs: Vec::new(),
+            locks: Looked::default(),
         }
     }
 
@@ -131,7 +135,16 @@ impl PushGate for Gate<'_> {
             .iter()
             .map(|option| option.to_str_lossy().into_owned())
             .collect();
-        push.updates.iter().map(|update| self.forbidden(update, push)).collect()
+        let verdicts: Result<Vec<_>, _> = push.updates.iter().map(|update| self.forbidden(update, push)).collect();
+        let mut verdicts = verdicts?;
+        let open: Vec<usize> = (0..verdicts.len()).filter(|&n| verdicts[n].is_none()).collect();
+        let updates: Vec<RefUpdate> = open.iter().map(|&n| push.updates[n].clone()).collect();
+        let before = snapshot(&self.repository).map_err(|error| self.failed(&error))?;
+        self.locks = self.look_at_locks(&before, push.objects, &updates)?;
+        for (n, verdict) in open.into_iter().zip(std::mem::take(&mut self.locks.verdicts)) {
+            verdicts[n] = verdict;
+        }
+        Ok(verdicts)
     }
 
     fn begin(&mut self, accepted: &[RefUpdate], atomic: bool) -> Result<(), GateError> {
@@ -148,28 +161,41 @@ impl PushGate for Gate<'_> {
             .unclosed
             .close(&self.handle, &self.inner.db, self.repo.id)
             .map_err(|error| self.failed(&error))?;
-        let push = NewPush {
-            repo: self.repo.id,
-            user: self.by.id,
-            pusher: self.by.name.clone(),
-            token: self.by.token.as_ref().map(|token| token.id),
-            address: self.address.clone(),
-            atomic,
-            options: self.options.clone(),
-        };
-        let begun = self
-            .handle
-            .block_on(self.inner.db.begin_push(push, self.refs.clone()))
-            .map_err(|error| self.failed(&error))?;
-        match begun {
-            BeginPush::Begun(id) => {
-                self.inner.notices.wait(self.repo.id);
-                self.open = Some(id);
-                Ok(())
+        for _ in 0..LOOKS_MAX {
+            let push = NewPush {
+                repo: self.repo.id,
+                user: self.by.id,
+                pusher: self.by.name.clone(),
+                token: self.by.token.as_ref().map(|token| token.id),
+                address: self.address.clone(),
+                atomic,
+                options: self.options.clone(),
+                locks_version: (!fault::is_on("no-lock-order")).then_some(self.locks.version),
+            };
+            let begun = self.handle.block_on(self.inner.db.begin_push(push, self.refs.clone()));
+            match begun.map_err(|error| self.failed(&error))? {
+                BeginPush::Begun(id) => {
+                    self.inner.notices.wait(self.repo.id);
+                    self.open = Some(id);
+                    return Ok(());
+                }
+                BeginPush::RepoGone => {
+                    return Err(GateError::new("this repository was deleted while you were pushing"));
+                }
+                BeginPush::Archived => return Err(GateError::new(super::archived(&self.repo.address))),
+                BeginPush::LocksChanged => {
+                    // The objects have moved in, the refs have not moved yet.
+                    let now = snapshot(&self.repository).map_err(|error| self.failed(&error))?;
+                    self.locks = self.look_at_locks(&now, &now.objects, accepted)?;
+                    if let Some(sentence) = self.locks.verdicts.iter().flatten().next() {
+                        return Err(GateError::new(sentence));
+                    }
+                }
             }
-            BeginPush::RepoGone => Err(GateError::new("this repository was deleted while you were pushing")),
-            BeginPush::Archived => Err(GateError::new(super::archived(&self.repo.address))),
         }
+        Err(GateError::new(
+            "locks are being taken faster than this push can look at them; push again",
+        ))
     }
 
     fn finish(&mut self, results: &[(RefUpdate, bool)]) -> Result<Vec<String>, GateError> {
@@ -197,6 +223,7 @@ impl PushGate for Gate<'_> {
             self.inner.made.keep(self.repo.id);
             self.inner.pushed_to.note(self.repo.id);
             lines = self.about_repository();
+            lines.extend(self.release_locks(&moved));
             // Told once, also where a hook took a part of the push.
             self.is_made = false;
             self.repo.renamed_from = None;
@@ -232,6 +259,25 @@ impl PushGate for Gate<'_> {
 }
 
 impl Gate<'_> {
+    /// Releases the pusher's locks on what has been pushed, where they go after a push.
+    fn release_locks(&self, moved: &[RefChange]) -> Option<String> {
+        let has_moved = |name: &[u8]| moved.iter().any(|change| change.name == name);
+        let pushed = self.locks.own.iter().filter(|(name, _)| has_moved(name));
+        let ids: Vec<LockId> = pushed.flat_map(|(_, ids)| ids).copied().collect();
+        if ids.is_empty() {
+            return None;
+        }
+        let released = self.inner.db.release_pushed_locks(self.repo.id, self.by.id, ids);
+        match self.handle.block_on(released) {
+            Ok(paths) if paths.is_empty() => None,
+            Ok(paths) => Some(format!("Released your locks on {}.", paths.join(", "))),
+            Err(error) => {
+                tracing::warn!(repo.id = %self.repo.id, %error, "Locks stay after a push");
+                None
+            }
+        }
+    }
+
     /// The repository as the one who pushes may use it now.
     fn look_again(&self) -> Result<Opened, GateError> {
         let opened = self.handle.block_on(self.inner.access.open_again(&self.by, &self.repo));
@@ -241,7 +287,7 @@ impl Gate<'_> {
         })
     }
 
-    fn failed(&self, error: &(dyn std::error::Error + 'static)) -> GateError {
+    pub(super) fn failed(&self, error: &(dyn std::error::Error + 'static)) -> GateError {
         tracing::error!(repo.id = %self.repo.id, error, "A push cannot be recorded");
         GateError::new(NOT_RECORDED)
     }

@@ -75,6 +75,7 @@ mod tests {
             address: "192.0.2.1".into(),
             atomic: true,
             options: Vec::new(),
+            locks_version: None,
         };
         let change = RefChange {
             name: b"refs/heads/main".to_vec(),

@@ -179,6 +179,7 @@ async fn a_repository_that_a_push_made_is_removed_only_while_nothing_got_into_it
         address: "192.0.2.1".into(),
         atomic: false,
         options: Vec::new(),
+        locks_version: None,
     };
     let change = RefChange {
         name: b"refs/heads/main".to_vec(),
