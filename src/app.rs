@@ -8,7 +8,7 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
 use crate::service::{
-    Access, Accounts, Fetches, LargeFiles, Links, Locks, Members, Protection, PushedTo, Pushes, Repos, Tokens,
+    Access, Accounts, Fetches, Keeping, LargeFiles, Links, Locks, Members, Protection, PushedTo, Pushes, Repos, Tokens,
     Transfer, Upkeep,
 };
 use crate::storage::{StorageError, Store};
@@ -64,6 +64,8 @@ pub struct App {
     pub large_files: LargeFiles,
     /// Locks on files and folders.
     pub locks: Locks,
+    /// Keeping and collecting large files.
+    pub keeping: Keeping,
     /// Care for repositories.
     pub upkeep: Upkeep,
 }
@@ -117,6 +119,7 @@ impl App {
             nonce_seed,
         );
         let store = Store::on_disk(&data.store())?;
+        let keeping = Keeping::new(db.clone(), store.clone(), repos.clone());
         let links = Links::new(&signing_key, db.clock().clone());
         let large_files = LargeFiles::new(
             config.clone(),
@@ -140,6 +143,7 @@ impl App {
             pushes,
             large_files,
             locks,
+            keeping,
             upkeep,
             config,
             data,
@@ -157,6 +161,9 @@ impl App {
         if let Err(error) = self.large_files.sweep().await {
             // It costs space and nothing else.
             tracing::warn!(%error, "What a killed server was writing cannot be removed from the store now");
+        }
+        if let Err(error) = self.keeping.claim_store().await {
+            tracing::warn!(%error, "The object store cannot be claimed now; nothing is collected until it can");
         }
         self.pushes.recover().await
     }

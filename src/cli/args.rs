@@ -59,6 +59,8 @@ pub(super) enum Command {
     /// Protected branches.
     #[command(subcommand)]
     Branch(BranchCommand),
+    /// Check database, disk, repositories and object store, and tell how much there is. Changes nothing.
+    Doctor,
     /// The settings: check them, or print a commented file.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,6 +6,7 @@
 mod args;
 mod branch;
 mod config;
+mod doctor;
 mod first_start;
 mod member;
 mod output;
@@ -63,6 +64,7 @@ fn dispatch(cli: &Cli, out: &Output) -> anyhow::Result<ExitCode> {
         Command::Member(command) => beside(cli, async |app| done(member::run(command, app, out).await)),
         Command::Branch(command) => beside(cli, async |app| done(branch::run(command, app, out).await)),
         Command::Repo(command) => beside(cli, async |app| repo::run(command, app, out).await),
+        Command::Doctor => beside(cli, async |app| doctor::run(app, out).await),
     }
 }
 

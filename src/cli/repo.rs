@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::args::{FromPath, NewName, RepoCommand};
 use super::output::{Output, minutes, rfc3339, yes};
-use super::{PAGE_ROWS, upkeep};
+use super::{PAGE_ROWS, doctor, upkeep};
 use crate::app::App;
 use crate::names::{OwnerName, RepoAddress};
-use crate::service::{By, RepoRow, UpkeepRequest};
+use crate::service::{By, Figures, RepoRow, UpkeepRequest};
 
 /// Longest answer to a question, in bytes.
 const ANSWER_MAX_BYTES: u64 = 1024;
@@ -35,6 +35,8 @@ struct Shown {
     default_branch: Option<String>,
     object_format: &'static str,
     old_addresses: Vec<String>,
+    #[serde(flatten)]
+    large_files: Figures,
     maintenance: upkeep::Care,
 }
 
@@ -244,6 +246,7 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
     let default_branch = app.repos.default_branch(address).await?;
     let object_format = app.repos.object_format(address).await?.as_str();
     let care = upkeep::care(app, address).await?;
+    let large_files = app.keeping.figures(address).await?;
     let row = &details.repo;
     let old: Vec<String> = details.old_addresses.iter().map(ToString::to_string).collect();
     let mut facts = vec![
@@ -257,6 +260,7 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
         ("Since", minutes(row.created_at_us)),
         ("Old names", old.join(", ")),
         ("Folder", details.path.display().to_string()),
+        ("Large files", doctor::text(&large_files)),
     ];
     facts.extend(care.facts());
     let shown = Shown {
@@ -264,6 +268,7 @@ async fn show(app: &App, out: &Output, address: &RepoAddress) -> anyhow::Result<
         default_branch,
         object_format,
         old_addresses: old,
+        large_files,
         maintenance: care,
     };
     Ok(out.facts(&shown, &facts)?)

@@ -119,8 +119,19 @@ pub(super) fn hash(row: &SqliteRow, column: &'static str) -> Result<Hash, DbErro
     bytes.try_into().map_err(|_| DbError::Unreadable(column))
 }
 
-fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<T, DbError> {
+pub(super) fn number<T: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<T, DbError> {
     T::try_from(row.int(column)?).map_err(|_| DbError::Unreadable(column))
+}
+
+pub(super) fn object(row: &SqliteRow) -> Result<ObjectRow, DbError> {
+    let recipe = match row.try_get::<Option<Vec<u8>>, _>("recipe")? {
+        Some(recipe) => RecipePlace::Here(recipe),
+        None => RecipePlace::InPack(place(row)?),
+    };
+    Ok(ObjectRow {
+        size_bytes: number(row, "size_bytes")?,
+        recipe,
+    })
 }
 
 fn place(row: &SqliteRow) -> Result<FramePlace, DbError> {
@@ -258,17 +269,7 @@ impl Db {
         .bind(oid.as_slice())
         .fetch_optional(&mut *conn)
         .await?;
-        row.map(|row| {
-            let recipe = match row.try_get::<Option<Vec<u8>>, _>("recipe")? {
-                Some(recipe) => RecipePlace::Here(recipe),
-                None => RecipePlace::InPack(place(&row)?),
-            };
-            Ok(ObjectRow {
-                size_bytes: number(&row, "size_bytes")?,
-                recipe,
-            })
-        })
-        .transpose()
+        row.as_ref().map(object).transpose()
     }
 
     /// Which of these chunks are in the store.

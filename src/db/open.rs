@@ -38,6 +38,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     ),
     (3, "sounds", include_str!("../../migrations/sqlite/0003_sounds.sql")),
     (4, "locks", include_str!("../../migrations/sqlite/0004_locks.sql")),
+    (5, "keeping", include_str!("../../migrations/sqlite/0005_keeping.sql")),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

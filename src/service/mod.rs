@@ -8,6 +8,7 @@
 pub mod access;
 pub mod accounts;
 pub mod fetch;
+pub mod keeping;
 pub mod lfs;
 pub mod links;
 pub mod locks;
@@ -31,6 +32,7 @@ pub use crate::db::{AuditRow, BadKind, By, MemberRow, ProtectedBranch, RepoRow, 
 pub use access::{Access, AccessError, Opened, PushTarget};
 pub use accounts::{AccountError, Accounts};
 pub use fetch::Fetches;
+pub use keeping::{Figures, Finding, Keeping, KeepingError};
 pub use lfs::{LargeFiles, LfsError};
 pub use links::{Link, LinkError, Links};
 pub use locks::{LockError, Locks};

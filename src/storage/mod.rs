@@ -4,6 +4,8 @@
 //! A key carries a fresh random id. What lies under it is told by rows of the database, which are written
 //! after the object; so what nobody speaks of is rest and may go.
 
+mod listing;
+
 use std::io;
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
@@ -14,6 +16,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _};
 use uuid::Uuid;
+
+pub use self::listing::Listed;
 
 /// What is given to the store at once, in bytes.
 const PART_BYTES: usize = 5 << 20;

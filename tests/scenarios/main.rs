@@ -14,6 +14,7 @@ mod first_five_minutes;
 mod guards;
 mod hooks;
 mod hostile_packs;
+mod keeping;
 mod large_files;
 mod limits;
 mod locks;

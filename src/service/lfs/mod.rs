@@ -4,6 +4,7 @@
 //! batch     what a client may get or has to bring
 //! ingest    an upload is cut, encoded and packed while it streams in; it counts once its hash is right
 //! sounds    what it is as sound, found in the same pass
+//! recipes   from the row of an object to its recipe
 //! read      an object is put together from its chunks, any part of it
 //! grants    tokens of the chunked transfer
 //! chunked   recipes and chunks as they lie in the store, for clients that put files together themselves
@@ -17,6 +18,7 @@ mod chunked;
 mod grants;
 mod ingest;
 mod read;
+mod recipes;
 mod sounds;
 
 use std::io;
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::batch::Batch;
 pub use self::grants::Grant;
 pub use self::read::LargeObject;
+pub(in crate::service) use self::recipes::recipe_of;
 use super::access::Opened;
 use super::links::Links;
 use super::push::Push;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lfs_protocol::codec::{Codec, Decoder, MAX_RAW_BYTES};
-use lfs_protocol::recipe::{self, Recipe};
+use lfs_protocol::recipe::Recipe;
 use lfs_protocol::{ChunkId, Oid};
 use tokio::runtime::Handle;
 
+use super::recipes::recipe_of;
 use super::{Inner, LargeFiles, LfsError};
-use crate::db::{FramePlace, Hash, ObjectRow, RecipePlace};
+use crate::db::{FramePlace, Hash, ObjectRow};
 use crate::git::work::Work;
 use crate::service::access::Opened;
 use crate::service::transfer::{Answer, CallerKey, Errors, Kind, TransferError};
@@ -105,22 +106,7 @@ impl Reading<'_> {
     }
 
     fn recipe(&mut self, row: &ObjectRow) -> Result<Recipe, LfsError> {
-        let bytes: Bytes = match &row.recipe {
-            RecipePlace::Here(bytes) => bytes.clone().into(),
-            RecipePlace::InPack(place)
-                if place.codec != Codec::Raw.tag() || place.raw_bytes as usize > recipe::MAX_BYTES =>
-            {
-                return Err(self.damaged("its recipe is stored in a way that is not known"));
-            }
-            RecipePlace::InPack(place) => {
-                self.fetch(&place.key, place.start..place.start + u64::from(place.stored_bytes))?
-            }
-        };
-        let recipe = Recipe::parse(&bytes).map_err(|error| self.damaged(format!("its recipe: {error}")))?;
-        if recipe.oid != self.oid || recipe.size_bytes != row.size_bytes {
-            return Err(self.damaged("its recipe makes another object"));
-        }
-        Ok(recipe)
+        self.handle.block_on(recipe_of(&self.inner.store, self.oid, row))
     }
 
     fn fetch(&self, key: &str, range: Range<u64>) -> Result<Bytes, LfsError> {
