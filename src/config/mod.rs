@@ -253,6 +253,8 @@ settings! {
         enabled: bool = true, Rule::Any;
         /// Largest file, in bytes.
         max_object_bytes: u64 = 32 * GIB, Rule::Range(1, 64 * GIB);
+        /// A push is refused whose new commits hold pointers to large files that the repository does not have.
+        require_objects: bool = true, Rule::Any;
         /// Objects that one request may ask about.
         max_batch_objects: usize = 20_000, Rule::Range(1, 1_000_000);
         /// Length of such a request, in bytes.

@@ -4,6 +4,7 @@
 
 pub mod advertise;
 pub mod ancestry;
+mod attributes;
 pub mod bitmap;
 pub mod bundle;
 pub mod check;
@@ -19,6 +20,7 @@ pub mod fsck;
 pub mod hooks;
 pub mod import;
 pub mod index_pack;
+pub mod lfs_pointers;
 pub mod likely_bases;
 pub mod links;
 pub mod ls_refs;

@@ -6,6 +6,7 @@
 //!    │       lock_check  what others have locked
 //!    │       gate       rules · durable row · refs move · consequences · row closed
 //!    └─ git::receive_pack
+//!    │       pointers   large files that new commits need are here
 //! unclosed              rows of done pushes that the database did not take
 //! recover               at the start: what a crash left open is settled by what the refs say
 //! notice                what stock git moved on disk gets rows, too
@@ -17,6 +18,7 @@ mod gate;
 mod lock_check;
 mod made;
 mod notice;
+mod pointers;
 mod recover;
 mod unclosed;
 
@@ -383,6 +385,7 @@ impl Inner {
                 // Names compare without case.
                 .to_ascii_lowercase(),
             },
+            gathers_pointers: self.config.lfs.enabled && self.config.lfs.require_objects,
         }
     }
 

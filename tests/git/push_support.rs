@@ -191,6 +191,7 @@ impl Place {
                 seed: self.nonce_seed.clone(),
                 scope: "anna/song".into(),
             },
+            gathers_pointers: false,
         })
     }
 

@@ -11,7 +11,7 @@ use gix::zlib::{Decompress, FlushDecompress, Status};
 
 use super::entry::{apply_delta, delta_sizes, each_delta_piece};
 use super::resolve::Worker;
-use super::{BadEntry, IndexError, object_hasher, object_id};
+use super::{BadEntry, IndexError, SEEN_BLOB_MAX_BYTES, object_hasher, object_id};
 use crate::git::object_store::ObjectKind;
 use crate::git::spill::{Content, ContentWriter, DeltaStream, IN_MEMORY_BYTES, Section, SpillError};
 use crate::git::work::Tick;
@@ -133,18 +133,21 @@ impl<'a> Worker<'a> {
         self.check_result_size(kind, size)?;
         shared.count_inflated(size)?;
         let mut hasher = object_hasher(shared.hash, kind, size);
-        // Visitors see what is no blob whole.
-        let room = if kind == ObjectKind::Blob { 0 } else { size as usize };
+        // Visitors see what is no blob whole, and small blobs.
+        let is_seen = kind != ObjectKind::Blob || size <= SEEN_BLOB_MAX_BYTES;
+        let room = if is_seen { size as usize } else { 0 };
         let mut whole = Vec::with_capacity(room);
         let mut writer = match (kind, want) {
-            (ObjectKind::Blob, Want::Both) => Some(ContentWriter::new(size, shared.folder).map_err(failed)?),
+            (ObjectKind::Blob, Want::Both) if !is_seen => {
+                Some(ContentWriter::new(size, shared.folder).map_err(failed)?)
+            }
             _ => None,
         };
         let run = delta.run(base, tick, &mut |piece| {
             hasher.update(piece);
             match &mut writer {
                 Some(writer) => writer.write(piece)?,
-                None if kind != ObjectKind::Blob => whole.extend_from_slice(piece),
+                None if is_seen => whole.extend_from_slice(piece),
                 None => {}
             }
             Ok(())
@@ -156,7 +159,7 @@ impl<'a> Worker<'a> {
         })?;
         let content = match writer {
             Some(writer) => Some(writer.finish()),
-            None if kind != ObjectKind::Blob => Some(Content::Memory(whole)),
+            None if is_seen => Some(Content::Memory(whole)),
             None => None,
         };
         Ok(Made { id, content })

@@ -105,13 +105,20 @@ impl IndexLimits {
     }
 }
 
-/// Sees every commit, tree and tag of a pack while it is in memory.
+/// Longest file that a visitor sees, in bytes.
+pub const SEEN_BLOB_MAX_BYTES: u64 = 1024;
+
+/// Sees every commit, tree and tag of a pack while it is in memory, and small files.
 ///
 /// Deltas are worked off by several threads; each has its own visitor, made by [`Visitor::split`]
 /// and joined again at the end.
 pub trait Visitor: Send + Sized {
-    /// Sees one object.
+    /// Sees one commit, tree or tag.
     fn visit(&mut self, id: &ObjectId, kind: ObjectKind, data: &[u8]);
+    /// Sees one file of at most [`SEEN_BLOB_MAX_BYTES`].
+    fn visit_small_blob(&mut self, id: &ObjectId, data: &[u8]) {
+        let _ = (id, data);
+    }
     /// An empty visitor of the same settings for another thread.
     fn split(&self) -> Self;
     /// Takes over what the visitor of another thread saw.

@@ -10,8 +10,8 @@ use gix::zlib::{Decompress, FlushDecompress, Status};
 
 use super::entry::EntryKind;
 use super::{
-    BadEntry, Entry, IndexError, IndexLimits, KEPT_ITEM_MAX_BYTES, Kept, OBJECTS_PER_TICK, Received, UNRESOLVED,
-    Visitor, object_hasher,
+    BadEntry, Entry, IndexError, IndexLimits, KEPT_ITEM_MAX_BYTES, Kept, OBJECTS_PER_TICK, Received,
+    SEEN_BLOB_MAX_BYTES, UNRESOLVED, Visitor, object_hasher,
 };
 use crate::git::checksum::Checksum;
 use crate::git::object_store::ObjectKind;
@@ -340,8 +340,10 @@ impl FirstPass<'_> {
             None => ObjectId::null(self.hash),
             Some(hasher) => hasher.try_finalize().map_err(|_| bad(BadEntry::Collision))?,
         };
-        if let Sink::Visited(kind) = sink {
-            visitor.visit(&id, *kind, whole);
+        match sink {
+            Sink::Visited(kind) => visitor.visit(&id, *kind, whole),
+            Sink::Blob if size <= SEEN_BLOB_MAX_BYTES => visitor.visit_small_blob(&id, whole),
+            Sink::Blob | Sink::Delta => {}
         }
         // Only what is still whole in memory and may be needed again; commits are hardly ever bases.
         let wanted = !matches!(sink, Sink::Visited(ObjectKind::Commit | ObjectKind::Tag));

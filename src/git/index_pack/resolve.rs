@@ -12,7 +12,7 @@ use gix::hash::Kind;
 use gix::zlib::Decompress;
 
 use super::make::{Want, content_id, index_error};
-use super::{BadEntry, FindBase, IndexError, IndexLimits, Received, Visitor};
+use super::{BadEntry, FindBase, IndexError, IndexLimits, Received, SEEN_BLOB_MAX_BYTES, Visitor};
 use crate::git::object_store::ObjectKind;
 use crate::git::spill::Content;
 use crate::git::work::{Stopped, Tick};
@@ -510,8 +510,12 @@ impl<'a> Worker<'a> {
             top.data = Some(base);
         }
         let (id, mut data) = (made.id, made.content);
-        if let (Some(Content::Memory(data)), true) = (&data, kind != ObjectKind::Blob) {
-            visitor.visit(&id, kind, data);
+        match &data {
+            Some(Content::Memory(data)) if kind != ObjectKind::Blob => visitor.visit(&id, kind, data),
+            Some(Content::Memory(data)) if data.len() as u64 <= SEEN_BLOB_MAX_BYTES => {
+                visitor.visit_small_blob(&id, data);
+            }
+            _ => {}
         }
         self.resolved.push(Resolved { entry: child, id, kind });
         self.drop_top_if_done();

@@ -378,12 +378,15 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_visitor_sees_every_commit_tree_and_tag_once_deltas_included() {
+fn a_visitor_sees_every_commit_tree_tag_and_small_file_once_deltas_included() {
     #[derive(Default)]
     struct Seen(Vec<(ObjectKind, usize)>);
     impl Visitor for Seen {
         fn visit(&mut self, _: &ObjectId, kind: ObjectKind, data: &[u8]) {
             self.0.push((kind, data.len()));
+        }
+        fn visit_small_blob(&mut self, _: &ObjectId, data: &[u8]) {
+            self.0.push((ObjectKind::Blob, data.len()));
         }
         fn split(&self) -> Self {
             Self::default()
@@ -395,7 +398,18 @@ fn a_visitor_sees_every_commit_tree_and_tag_once_deltas_included() {
     let mut pack = PackBuilder::new();
     let commit = pack.whole(ObjectKind::Commit, b"commit");
     pack.ofs_delta(commit, &appending(6, b"two"));
-    pack.whole(ObjectKind::Blob, b"blob");
+    let small = pack.whole(ObjectKind::Blob, b"blob");
+    pack.ofs_delta(small, &appending(4, b"more"));
+    pack.whole(ObjectKind::Blob, &[7; 1025]);
+    // Its base lies in a file meanwhile.
+    let large = pack.whole(
+        ObjectKind::Blob,
+        &vec![7; (crate::git::spill::IN_MEMORY_BYTES + 1) as usize],
+    );
+    pack.ofs_delta(
+        large,
+        &repeating((crate::git::spill::IN_MEMORY_BYTES + 1) as usize, 0, b"little"),
+    );
     pack.whole(ObjectKind::Tree, b"");
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut seen = Seen::default();
@@ -414,7 +428,14 @@ fn a_visitor_sees_every_commit_tree_and_tag_once_deltas_included() {
 
     assert_eq!(
         seen.0,
-        [(ObjectKind::Commit, 6), (ObjectKind::Tree, 0), (ObjectKind::Commit, 9)]
+        [
+            (ObjectKind::Commit, 6),
+            (ObjectKind::Blob, 4),
+            (ObjectKind::Tree, 0),
+            (ObjectKind::Commit, 9),
+            (ObjectKind::Blob, 8),
+            (ObjectKind::Blob, 6)
+        ]
     );
 }
 

@@ -30,6 +30,7 @@ use gix::ObjectId;
 pub use self::advertise::advertise;
 pub use self::serve::serve;
 use super::fault;
+use super::lfs_pointers::Pointers;
 use super::object_store::{ObjectKind, ObjectStore, StoreError};
 use super::quarantine;
 pub use super::ref_transaction::RefUpdate;
@@ -57,6 +58,8 @@ pub struct PushRequest<'a> {
     pub objects: &'a ObjectStore,
     /// The folder the pushed objects wait in.
     pub quarantine: &'a Path,
+    /// Git LFS pointers among the pushed objects, if they were to be gathered.
+    pub pointers: &'a Pointers,
 }
 
 /// Why the server's rules or records stop a push: a sentence for the person who pushes.
@@ -123,6 +126,8 @@ pub struct ReceiveOptions<'a> {
     pub hook_env: Vec<(String, String)>,
     /// Signed pushes.
     pub signed_pushes: SignedPushes,
+    /// Git LFS pointers are gathered for the gate.
+    pub gathers_pointers: bool,
 }
 
 /// How nonces for signed pushes are made.

@@ -14,6 +14,7 @@ use crate::git::connectivity::{Connectivity, ConnectivityError, Ground};
 use crate::git::fault;
 use crate::git::fsck::{Checker, FoundBlob, Rules};
 use crate::git::index_pack::{IndexError, IndexLimits, IndexedPack, Visitor, disk_hint, index_pack};
+use crate::git::lfs_pointers::Pointers;
 use crate::git::links::Links;
 use crate::git::maintenance::{GuardError, PushGuard};
 use crate::git::object_store::{ObjectKind, ObjectStore, StoreError};
@@ -38,6 +39,8 @@ const DRAIN_BUFFER_BYTES: usize = 64 << 10;
 pub(super) struct Pushed {
     /// Where they wait.
     pub quarantine: Quarantine,
+    /// Git LFS pointers in it.
+    pub pointers: Pointers,
     /// The pack; `None` if it had no objects.
     pub pack: Option<IndexedPack>,
     /// The repository's objects and these.
@@ -52,6 +55,8 @@ pub(super) struct Pushed {
 struct Inspection {
     checker: Option<Checker>,
     links: Links,
+    /// `None` if nobody asks.
+    pointers: Option<Pointers>,
 }
 
 impl Visitor for Inspection {
@@ -62,10 +67,17 @@ impl Visitor for Inspection {
         self.links.visit(id, kind, data);
     }
 
+    fn visit_small_blob(&mut self, id: &ObjectId, data: &[u8]) {
+        if let Some(pointers) = &mut self.pointers {
+            pointers.visit_small_blob(id, data);
+        }
+    }
+
     fn split(&self) -> Self {
         Self {
             checker: self.checker.as_ref().map(Visitor::split),
             links: self.links.split(),
+            pointers: self.pointers.as_ref().map(Visitor::split),
         }
     }
 
@@ -74,6 +86,9 @@ impl Visitor for Inspection {
             checker.join(other);
         }
         self.links.join(other.links);
+        if let (Some(pointers), Some(other)) = (&mut self.pointers, other.pointers) {
+            pointers.join(other);
+        }
     }
 }
 
@@ -138,6 +153,7 @@ impl Session<'_> {
         let mut inspection = Inspection {
             checker: self.checker(),
             links: Links::new(self.snapshot.hash(), self.options.limits.delta_cache_bytes / 2),
+            pointers: self.options.gathers_pointers.then(Pointers::default),
         };
         let pack = self.take_in(input, &quarantine, &mut inspection)?;
         // Before a look at what is here; until then the push relies on nothing.
@@ -155,6 +171,7 @@ impl Session<'_> {
         };
         Ok(Pushed {
             quarantine,
+            pointers: inspection.pointers.unwrap_or_default(),
             pack,
             objects,
             guard,

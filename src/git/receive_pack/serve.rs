@@ -9,7 +9,7 @@ use gix::ObjectId;
 
 use super::channel::Channel;
 use super::commands::{self, CommandError, CommandLimits, PushCommands};
-use super::objects::{UnpackError, drain};
+use super::objects::{Pushed, UnpackError, drain};
 use super::proc_receive::RefReport;
 use super::report::report;
 use super::rules;
@@ -21,6 +21,7 @@ use super::{
 use crate::git::fault;
 use crate::git::hooks::Hooks;
 use crate::git::index_pack::{IndexError, object_id};
+use crate::git::lfs_pointers::Pointers;
 use crate::git::object_store::{ObjectKind, ObjectStore};
 use crate::git::pkt_line::PktReader;
 use crate::git::quarantine::{KeptPacks, Quarantine};
@@ -253,12 +254,21 @@ impl Session<'_> {
             None => Vec::new(),
         };
         // The guard is held until refs name the objects, and what these rely on.
-        let (objects, mut quarantine, _guard) = match pushed {
-            Some(pushed) => (pushed.objects, Some(pushed.quarantine), Some(pushed.guard)),
-            None => (self.snapshot.objects.clone(), None, None),
+        let (objects, pointers, mut quarantine, _guard) = match pushed {
+            Some(pushed) => {
+                let Pushed {
+                    objects,
+                    pointers,
+                    quarantine,
+                    guard,
+                    ..
+                } = pushed;
+                (objects, pointers, Some(quarantine), Some(guard))
+            }
+            None => (self.snapshot.objects.clone(), Pointers::default(), None, None),
         };
         self.keep_certificate(commands, &mut quarantine);
-        self.check_rules(commands, gate, &objects, quarantine.as_ref())?;
+        self.check_rules(commands, gate, &objects, &pointers, quarantine.as_ref())?;
         self.say_all(rules::check_aliases(commands, &self.snapshot.refs));
         if self.commands.capabilities.atomic && commands.iter().any(Command::is_refused) {
             commands
@@ -330,6 +340,7 @@ impl Session<'_> {
         commands: &mut [Command],
         gate: &mut dyn PushGate,
         objects: &ObjectStore,
+        pointers: &Pointers,
         quarantine: Option<&Quarantine>,
     ) -> Result<(), Stopped> {
         self.judge(commands, objects)?;
@@ -346,6 +357,7 @@ impl Session<'_> {
             atomic: self.commands.capabilities.atomic,
             objects,
             quarantine: quarantine.unwrap_or(&objects_dir),
+            pointers,
         };
         match gate.check(&request) {
             Ok(verdicts) => {

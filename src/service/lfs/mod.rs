@@ -280,7 +280,7 @@ impl Inner {
 }
 
 /// Whether a person's token is good for one repository only.
-fn is_for_one_repo(by: &SignedIn) -> bool {
+pub(super) fn is_for_one_repo(by: &SignedIn) -> bool {
     by.token.as_ref().is_some_and(|token| token.repo.is_some())
 }
 

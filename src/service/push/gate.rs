@@ -31,7 +31,7 @@ pub(super) struct Gate<'w> {
     pub(super) handle: Handle,
     pub(super) work: &'w Work,
     pub(super) repo: Opened,
-    repository: Arc<Repository>,
+    pub(super) repository: Arc<Repository>,
     pub(super) by: SignedIn,
     address: String,
     is_made: bool,
@@ -137,6 +137,7 @@ impl PushGate for Gate<'_> {
             .collect();
         let verdicts: Result<Vec<_>, _> = push.updates.iter().map(|update| self.forbidden(update, push)).collect();
         let mut verdicts = verdicts?;
+        self.refuse_unfilled(push, &mut verdicts)?;
         let open: Vec<usize> = (0..verdicts.len()).filter(|&n| verdicts[n].is_none()).collect();
         let updates: Vec<RefUpdate> = open.iter().map(|&n| push.updates[n].clone()).collect();
         let before = snapshot(&self.repository).map_err(|error| self.failed(&error))?;
