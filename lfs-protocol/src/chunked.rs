@@ -7,6 +7,10 @@ use crate::codec::{Codec, DecodeError};
 
 /// The name of the transfer in batches.
 pub const TRANSFER: &str = "auxin";
+/// The header of an upload action with the versions of the cuts that the server takes.
+pub const CHUNKING_HEADER: &str = "Auxin-Chunking";
+/// The type of a body that is a chunk pack.
+pub const PACK_TYPE: &str = "application/vnd.auxin.chunk-pack";
 /// Most runs in one request.
 pub const MAX_RUNS: usize = 1 << 16;
 
@@ -138,6 +142,44 @@ pub struct TokenAnswer {
     pub token: String,
     /// For how long it is good, in seconds.
     pub expires_in: u32,
+}
+
+/// The answer to `POST …/auxin/objects/{oid}` and `GET …/auxin/objects/{oid}/proof`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofAnswer {
+    /// How far it is.
+    pub state: ProofState,
+    /// What has been hashed so far, in bytes, while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven_bytes: Option<u64>,
+}
+
+/// How far a proof is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProofState {
+    /// It goes on.
+    Proving,
+    /// The object is proven and counts.
+    Proven,
+}
+
+impl ProofAnswer {
+    /// It counts.
+    pub const fn proven() -> Self {
+        Self {
+            state: ProofState::Proven,
+            proven_bytes: None,
+        }
+    }
+
+    /// It goes on.
+    pub const fn proving(proven_bytes: u64) -> Self {
+        Self {
+            state: ProofState::Proving,
+            proven_bytes: Some(proven_bytes),
+        }
+    }
 }
 
 #[cfg(test)]

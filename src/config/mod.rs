@@ -267,6 +267,14 @@ settings! {
         max_waiting: usize = 256, Rule::Range(0, 1_000_000);
         /// Clients that know it are offered the chunked transfer (`git auxin install`): only chunks that one side lacks travel.
         chunked_transfer: bool = true, Rule::Any;
+        /// Chunks that a client may ask about at once.
+        max_missing_ids: usize = 262_144, Rule::Range(1, 4_194_304);
+        /// Other repositories that a client may name in one request as having chunks.
+        max_with_repos: usize = 16, Rule::Range(0, 1000);
+        /// For how long chunks that a person brought count without an object that has them, in seconds.
+        brought_grace_secs: u64 = DAY_SECS, Rule::Range(60, 365 * DAY_SECS);
+        /// Files that are proven at once, from chunks that were brought.
+        max_proofs: usize = 4, Rule::Range(1, 1024);
     }
 
     /// Locks on files and folders.

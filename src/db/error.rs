@@ -51,6 +51,9 @@ pub enum DbError {
         /// Why.
         cause: Arc<dyn StdError + Send + Sync>,
     },
+    /// A chunk that a new object builds on is not stored any more; the client has to bring it.
+    #[error("a chunk that was stored was removed just now")]
+    Vanished,
     /// A stored value makes no sense to this program.
     #[error("the database holds a value that cannot be read: {0}")]
     Unreadable(&'static str),

@@ -7,6 +7,7 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::Db;
+use super::chunk_sets::insert_object_chunks;
 use super::error::DbError;
 use super::row::Columns;
 use super::sounds::{self, SoundRow};
@@ -101,6 +102,8 @@ pub struct NewObject {
     pub packs: Vec<NewPack>,
     /// What makes it.
     pub recipe: NewRecipe,
+    /// The chunks that it has, each once, sorted.
+    pub chunks: Vec<Hash>,
     /// What it is as sound, if it is an audio file.
     pub sound: Option<SoundRow>,
 }
@@ -308,7 +311,7 @@ impl Db {
     /// repository is gone.
     ///
     /// # Errors
-    /// [`DbError`] if the database fails.
+    /// [`DbError::Vanished`] if a chunk is not stored any more; [`DbError`] if the database fails.
     pub async fn insert_object(&self, repo: RepoId, new: NewObject) -> Result<Option<Vec<String>>, DbError> {
         self.write(move |tx| {
             Box::pin(async move {
@@ -331,26 +334,11 @@ impl Db {
                     link(tx.conn, repo, &new.oid, tx.now_us).await?;
                     return Ok(Some(new.packs.into_iter().map(|pack| pack.key).collect()));
                 }
-                let mut unneeded = Vec::new();
-                let mut recipe_pack = None;
-                for (number, pack) in new.packs.iter().enumerate() {
-                    let id = insert_pack(tx.conn, pack, tx.now_us).await?;
-                    let mut used = 0;
-                    for chunk in &pack.chunks {
-                        used += insert_chunk(tx.conn, id, chunk).await?;
-                    }
-                    match &new.recipe {
-                        NewRecipe::InPack { pack, .. } if *pack == number => recipe_pack = Some(id),
-                        _ if used == 0 => {
-                            sqlx::query("DELETE FROM lfs_packs WHERE id = $1")
-                                .bind(id)
-                                .execute(&mut *tx.conn)
-                                .await?;
-                            unneeded.push(pack.key.clone());
-                        }
-                        _ => {}
-                    }
-                }
+                let with_recipe = match &new.recipe {
+                    NewRecipe::InPack { pack, .. } => Some(*pack),
+                    NewRecipe::Here(_) => None,
+                };
+                let (recipe_pack, unneeded) = insert_packs(tx.conn, &new.packs, with_recipe, tx.now_us).await?;
                 let (here, frame) = match &new.recipe {
                     NewRecipe::Here(recipe) => (Some(recipe.as_slice()), None),
                     NewRecipe::InPack { frame, .. } => (None, Some(frame)),
@@ -371,6 +359,8 @@ impl Db {
                 .bind(tx.now_us)
                 .execute(&mut *tx.conn)
                 .await?;
+                // Before the link, which brings them into the set of the repository.
+                insert_object_chunks(tx.conn, &new.oid, &new.chunks).await?;
                 if let Some(sound) = &new.sound {
                     sounds::insert(tx.conn, &new.oid, sound, tx.now_us).await?;
                 }
@@ -415,6 +405,35 @@ impl Db {
         })
         .await
     }
+}
+
+/// Makes packs and their chunks count. Gives the row of the one with a recipe, and the keys of those that nobody
+/// needs, since all their chunks are known; these have no row.
+pub(super) async fn insert_packs(
+    conn: &mut SqliteConnection,
+    packs: &[NewPack],
+    with_recipe: Option<usize>,
+    now_us: i64,
+) -> Result<(Option<i64>, Vec<String>), DbError> {
+    let mut unneeded = Vec::new();
+    let mut recipe_pack = None;
+    for (number, pack) in packs.iter().enumerate() {
+        let id = insert_pack(conn, pack, now_us).await?;
+        let mut used = 0;
+        for chunk in &pack.chunks {
+            used += insert_chunk(conn, id, chunk).await?;
+        }
+        if with_recipe == Some(number) {
+            recipe_pack = Some(id);
+        } else if used == 0 {
+            sqlx::query("DELETE FROM lfs_packs WHERE id = $1")
+                .bind(id)
+                .execute(&mut *conn)
+                .await?;
+            unneeded.push(pack.key.clone());
+        }
+    }
+    Ok((recipe_pack, unneeded))
 }
 
 async fn insert_pack(conn: &mut SqliteConnection, pack: &NewPack, now_us: i64) -> Result<i64, DbError> {

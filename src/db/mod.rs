@@ -12,6 +12,7 @@
 
 mod audit;
 mod change_stamp;
+mod chunk_sets;
 mod clock;
 mod error;
 mod keeping;
@@ -40,6 +41,7 @@ use sqlx::sqlite::Sqlite;
 
 pub use audit::{AuditRow, By};
 pub use change_stamp::ChangeStamp;
+pub use chunk_sets::Holder;
 pub use clock::{Clock, ManualClock, US_PER_SEC};
 pub use error::DbError;
 pub use keeping::{LinkedObject, PackRow, StoreSums};

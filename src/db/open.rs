@@ -39,6 +39,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "sounds", include_str!("../../migrations/sqlite/0003_sounds.sql")),
     (4, "locks", include_str!("../../migrations/sqlite/0004_locks.sql")),
     (5, "keeping", include_str!("../../migrations/sqlite/0005_keeping.sql")),
+    (
+        6,
+        "chunk sets",
+        include_str!("../../migrations/sqlite/0006_chunk_sets.sql"),
+    ),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

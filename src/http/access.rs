@@ -82,6 +82,51 @@ impl Pusher {
         (self.by, self.target)
     }
 
+    /// A caller of the chunked transfer, with a token for uploads.
+    pub(super) async fn granted(parts: &Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let grant = grant(parts, web, &facts, &[Operation::Upload]).await?;
+        let grant = grant.ok_or(AccessError::SignInNeeded)?;
+        let caller = Caller::User(grant.by.clone());
+        let repo = web.app.access.open(&caller, &address, Right::Write).await?;
+        check_repo(Some(&grant), repo.id)?;
+        Ok(Self {
+            by: grant.by,
+            target: PushTarget::Existing(repo),
+            address: facts.client.address,
+            is_stock_git: false,
+        })
+    }
+
+    /// The person.
+    pub(super) fn by(&self) -> &SignedIn {
+        &self.by
+    }
+
+    /// The repository, if it is there already.
+    pub(super) fn repo(&self) -> Option<RepoId> {
+        match &self.target {
+            PushTarget::Existing(repo) => Some(repo.id),
+            PushTarget::Creatable(_) => None,
+        }
+    }
+
+    /// Those of the repositories at these addresses that the caller may read. Nothing is said of the others.
+    pub(super) async fn readable(&self, web: &Web, addresses: &[RepoAddress]) -> Result<Vec<RepoId>, Problem> {
+        let caller = Caller::User(self.by.clone());
+        let mut readable = Vec::new();
+        for address in addresses {
+            match web.app.access.open(&caller, address, Right::Read).await {
+                Ok(repo) => readable.push(repo.id),
+                Err(error @ AccessError::Db(_)) => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(readable)
+    }
+
     /// What a push is about.
     pub(super) fn push(self, protocol: Protocol) -> Push {
         Push {

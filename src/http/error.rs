@@ -43,6 +43,8 @@ pub(super) struct Problem {
     detail: String,
     retry_after_secs: Option<u64>,
     allow: Option<&'static str>,
+    /// Chunks that are missing, for the client of the chunked transfer.
+    missing: Option<usize>,
 }
 
 impl Problem {
@@ -53,6 +55,7 @@ impl Problem {
             detail: detail.into(),
             retry_after_secs: None,
             allow: None,
+            missing: None,
         }
     }
 
@@ -90,6 +93,11 @@ impl Problem {
     /// 408: the client said nothing for too long.
     pub(super) fn silent(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", detail)
+    }
+
+    /// 409: something else has to be done first.
+    fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
     /// 413: the request is larger than a limit; `detail` names it.
@@ -204,7 +212,11 @@ impl Problem {
     }
 
     fn lfs_json(&self, id: &RequestId) -> String {
-        json!({ "message": terminal_safe(&self.detail), "request_id": id.to_string() }).to_string()
+        let mut body = json!({ "message": terminal_safe(&self.detail), "request_id": id.to_string() });
+        if let Some(missing) = self.missing {
+            body["missing"] = missing.into();
+        }
+        body.to_string()
     }
 
     fn json(&self, id: &RequestId) -> String {
@@ -283,11 +295,20 @@ impl From<TransferError> for Problem {
 impl From<LfsError> for Problem {
     fn from(error: LfsError) -> Self {
         match &error {
-            LfsError::NoObject(_) | LfsError::Gone => Self::not_found(error.to_string()),
+            LfsError::NoObject(_) | LfsError::NotProving(_) | LfsError::Gone => Self::not_found(error.to_string()),
             LfsError::TooMany { .. } | LfsError::TooLong { .. } => Self::too_large(error.to_string()),
             LfsError::BadToken(_) => Self::sign_in(error.to_string()),
             LfsError::SwitchedOff => Self::forbidden(error.to_string()),
+            LfsError::MissingChunks { missing } => Self {
+                missing: Some(*missing),
+                ..Self::conflict(error.to_string())
+            },
+            LfsError::Vanished => Self {
+                missing: Some(1),
+                ..Self::conflict(error.to_string())
+            },
             LfsError::BadName
+            | LfsError::BadPack(_)
             | LfsError::TooLarge { .. }
             | LfsError::WrongBytes { .. }
             | LfsError::OtherSize { .. }
@@ -339,6 +360,12 @@ pub(super) fn conflict(mut response: Response) -> Response {
 /// `response` as a part of what was asked for: 206.
 pub(super) fn partial(mut response: Response) -> Response {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    response
+}
+
+/// `response` as one for work that goes on: 202.
+pub(super) fn accepted(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
 

@@ -54,6 +54,14 @@ pub(super) enum LfsPart {
 pub(super) enum ChunkedPart {
     /// `token`
     Token,
+    /// `missing`
+    Missing,
+    /// `packs/{sha256}`
+    Pack(String),
+    /// `objects/{oid}`
+    Object(String),
+    /// `objects/{oid}/proof`
+    Proof(String),
     /// `objects/{oid}/recipe`
     Recipe(String),
     /// `objects/{oid}/chunks`
@@ -129,6 +137,10 @@ pub(super) fn lfs_part(raw_path: &str) -> LfsPart {
 fn chunked_part(parts: [Option<&str>; 4]) -> Option<ChunkedPart> {
     match parts {
         [Some("token"), None, ..] => Some(ChunkedPart::Token),
+        [Some("missing"), None, ..] => Some(ChunkedPart::Missing),
+        [Some("packs"), Some(sha256), None, _] => Some(ChunkedPart::Pack(sha256.to_owned())),
+        [Some("objects"), Some(oid), None, _] => Some(ChunkedPart::Object(oid.to_owned())),
+        [Some("objects"), Some(oid), Some("proof"), None] => Some(ChunkedPart::Proof(oid.to_owned())),
         [Some("objects"), Some(oid), Some("recipe"), None] => Some(ChunkedPart::Recipe(oid.to_owned())),
         [Some("objects"), Some(oid), Some("chunks"), None] => Some(ChunkedPart::Chunks(oid.to_owned())),
         _ => None,
@@ -181,6 +193,10 @@ mod tests {
         assert_eq!(part("verify"), LfsPart::Verify);
         let chunked = |part| LfsPart::Chunked(part);
         assert_eq!(part("auxin/token"), chunked(ChunkedPart::Token));
+        assert_eq!(part("auxin/missing"), chunked(ChunkedPart::Missing));
+        assert_eq!(part("auxin/packs/ab"), chunked(ChunkedPart::Pack("ab".into())));
+        assert_eq!(part("auxin/objects/ab"), chunked(ChunkedPart::Object("ab".into())));
+        assert_eq!(part("auxin/objects/ab/proof"), chunked(ChunkedPart::Proof("ab".into())));
         assert_eq!(
             part("auxin/objects/ab/recipe"),
             chunked(ChunkedPart::Recipe("ab".into()))

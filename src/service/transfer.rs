@@ -6,7 +6,7 @@
 //!
 //! - each caller has a number of requests at once (`server.max_requests_per_caller`);
 //! - lists of refs (`git.max_listings`), packs being built (`git.max_packs_building`), pushes being
-//!   processed (`git.max_pushes`) and large files (`lfs.max_transfers`) take turns, first come first served; `git.max_waiting` may wait, the next
+//!   processed (`git.max_pushes`) and large files (`lfs.max_transfers`, `lfs.max_proofs`) take turns, first come first served; `git.max_waiting` may wait, the next
 //!   hears "too busy";
 //! - all of these, slow and waiting ones included, are bounded (`server.max_transfers`), and the more callers
 //!   there are, the fewer of them each may have;
@@ -101,6 +101,7 @@ struct Inner {
     packs: Pool<CallerKey>,
     pushes: Pool<CallerKey>,
     large_files: Pool<CallerKey>,
+    proofs: Pool<CallerKey>,
     threads: Callers<CallerKey>,
     callers: Callers<CallerKey>,
     running: TaskTracker,
@@ -118,6 +119,8 @@ pub(super) enum Kind {
     Push,
     /// Takes in or gives a large file.
     LargeFile,
+    /// Proves a large file whose chunks have come.
+    Proof,
 }
 
 /// What the work of one transfer has at hand.
@@ -143,6 +146,7 @@ impl Transfer {
                 packs: Pool::new(git.max_packs_building, git.max_waiting),
                 pushes: Pool::new(git.max_pushes, git.max_waiting),
                 large_files: Pool::new(config.lfs.max_transfers, config.lfs.max_waiting),
+                proofs: Pool::new(config.lfs.max_proofs, config.lfs.max_waiting),
                 threads: Callers::sharing(server.max_transfers),
                 callers: Callers::new(server.max_requests_per_caller),
                 running: TaskTracker::new(),
@@ -371,6 +375,7 @@ impl Inner {
             Kind::Pack => &self.packs,
             Kind::Push => &self.pushes,
             Kind::LargeFile => &self.large_files,
+            Kind::Proof => &self.proofs,
         }
     }
 }

@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::support::{Answer, PASSWORD, Server, basic, noise};
 
-const SONG: &str = "anna/song";
+pub const SONG: &str = "anna/song";
 
-fn with(change: impl FnOnce(&mut auxin::config::Settings)) -> Server {
+pub fn with(change: impl FnOnce(&mut auxin::config::Settings)) -> Server {
     let server = Server::with(change);
     server.user("anna", false);
     server.user("ben", false);
@@ -21,16 +21,16 @@ fn with(change: impl FnOnce(&mut auxin::config::Settings)) -> Server {
     server
 }
 
-fn server() -> Server {
+pub fn server() -> Server {
     with(|_| {})
 }
 
-fn oid(bytes: &[u8]) -> String {
+pub fn oid(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One request. `who` is an `Authorization` header, or empty.
-fn ask(server: &Server, line: &str, who: &str, body: &[u8]) -> Answer {
+pub fn ask(server: &Server, line: &str, who: &str, body: &[u8]) -> Answer {
     let mut head = format!("{line} HTTP/1.1\nContent-Length: {}", body.len());
     if !who.is_empty() {
         head.push('\n');
@@ -39,19 +39,19 @@ fn ask(server: &Server, line: &str, who: &str, body: &[u8]) -> Answer {
     server.ask(&head, body)
 }
 
-fn api(repo: &str) -> String {
+pub fn api(repo: &str) -> String {
     format!("/{repo}.git/info/lfs")
 }
 
 /// The answer to a batch of one client that knows the chunked transfer.
-fn batch(server: &Server, repo: &str, who: &str, operation: &str, bytes: &[u8]) -> Answer {
+pub fn batch(server: &Server, repo: &str, who: &str, operation: &str, bytes: &[u8]) -> Answer {
     let request = json!({"operation": operation, "transfers": ["auxin", "basic"],
                          "objects": [{"oid": oid(bytes), "size": bytes.len()}]});
     let line = format!("POST {}/objects/batch", api(repo));
     ask(server, &line, who, request.to_string().as_bytes())
 }
 
-fn json_of(answer: &Answer) -> Value {
+pub fn json_of(answer: &Answer) -> Value {
     assert_eq!(
         answer.header("content-type"),
         Some("application/vnd.git-lfs+json"),
@@ -61,7 +61,7 @@ fn json_of(answer: &Answer) -> Value {
 }
 
 /// The token of a batch, as a header.
-fn token(server: &Server, repo: &str, who: &str, operation: &str, bytes: &[u8]) -> String {
+pub fn token(server: &Server, repo: &str, who: &str, operation: &str, bytes: &[u8]) -> String {
     let answer = json_of(&batch(server, repo, who, operation, bytes));
     assert_eq!(answer["transfer"], "auxin", "{answer}");
     let action = &answer["objects"][0]["actions"][operation];
@@ -72,17 +72,17 @@ fn token(server: &Server, repo: &str, who: &str, operation: &str, bytes: &[u8]) 
     )
 }
 
-fn anna() -> String {
+pub fn anna() -> String {
     basic("anna", PASSWORD)
 }
 
 /// Brings bytes as stock Git LFS does.
-fn put(server: &Server, repo: &str, bytes: &[u8]) {
+pub fn put(server: &Server, repo: &str, bytes: &[u8]) {
     let line = format!("PUT {}/objects/{}/{}", api(repo), oid(bytes), bytes.len());
     assert_eq!(ask(server, &line, &anna(), bytes).status, 200);
 }
 
-fn recipe(server: &Server, repo: &str, who: &str, name: &str) -> Answer {
+pub fn recipe(server: &Server, repo: &str, who: &str, name: &str) -> Answer {
     ask(
         server,
         &format!("GET {}/auxin/objects/{name}/recipe", api(repo)),

@@ -2,6 +2,7 @@
 //! no decent client sends.
 
 mod auxin_transfer;
+mod auxin_upload;
 mod bundles;
 mod fetching;
 mod hostile;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use lfs_protocol::Oid;
 use lfs_protocol::batch::{
     Action, Actions, BASIC, BatchAnswer, BatchRequest, ObjectAnswer, ObjectError, ObjectRequest, Operation,
     VerifyRequest,
 };
-use lfs_protocol::chunked::TRANSFER;
+use lfs_protocol::chunked::{CHUNKING_HEADER, TRANSFER};
+use lfs_protocol::{Chunking, Oid};
 
 use super::{Grant, LargeFiles, LfsError, api_of, is_for_one_repo};
 use crate::db::{Hash, Sight};
@@ -59,10 +59,9 @@ impl LargeFiles {
             let found = request.objects.len();
             return Err(LfsError::TooMany { found, limit }.into());
         }
-        let is_offered = self.inner.config.lfs.chunked_transfer && request.operation == Operation::Download;
         let transfers = request.transfers.as_deref().unwrap_or_default();
         let is_known = |name: &str| transfers.iter().any(|transfer| transfer == name);
-        let is_chunked = is_offered && is_known(TRANSFER);
+        let is_chunked = self.inner.config.lfs.chunked_transfer && is_known(TRANSFER);
         if !transfers.is_empty() && !is_chunked && !is_known(BASIC) {
             return Err(LfsError::BadRequest(format!(
                 "This server offers the transfer {BASIC}; the request knows {} only.",
@@ -152,6 +151,7 @@ impl LargeFiles {
     /// # Errors
     /// [`LfsError`] for the whole request; what is wrong with one object is told there.
     pub async fn request(&self, by: &SignedIn, target: PushTarget, batch: Batch) -> Result<BatchAnswer, LfsError> {
+        let is_chunked = batch.is_chunked;
         let objects = self.named(batch.request)?;
         let repo = match target {
             PushTarget::Existing(repo) => repo,
@@ -175,7 +175,20 @@ impl LargeFiles {
         let have = self.inner.db.have_objects(repo.id, sight, hashes(&objects)).await?;
         let api = api_of(&self.inner.config, &repo);
         let limit_bytes = self.inner.config.lfs.max_object_bytes;
-        Ok(answer(BASIC, objects, |oid, size_bytes| {
+        let mut header = BTreeMap::new();
+        if is_chunked {
+            header = self.authorization(by, &repo, Operation::Upload);
+            header.insert(CHUNKING_HEADER.to_owned(), versions());
+        }
+        let upload = |oid: Oid, size_bytes: u64| Action {
+            header: header.clone(),
+            ..self.action(match is_chunked {
+                true => format!("{api}/auxin/objects/{oid}?size={size_bytes}"),
+                false => format!("{api}/objects/{oid}/{size_bytes}"),
+            })
+        };
+        let transfer = if is_chunked { TRANSFER } else { BASIC };
+        Ok(answer(transfer, objects, |oid, size_bytes| {
             match have.get(oid.as_bytes()) {
                 Some(&found_bytes) if found_bytes != size_bytes => Err(other_size(oid, found_bytes, size_bytes)),
                 Some(_) => Ok(None),
@@ -184,7 +197,7 @@ impl LargeFiles {
                     limit_bytes,
                 })),
                 None => Ok(Some(Actions {
-                    upload: Some(self.action(format!("{api}/objects/{oid}/{size_bytes}"))),
+                    upload: Some(upload(oid, size_bytes)),
                     verify: Some(self.action(format!("{api}/verify"))),
                     ..Actions::default()
                 })),
@@ -225,6 +238,12 @@ impl LargeFiles {
         }
         Ok(objects)
     }
+}
+
+/// The versions of the cuts that are taken.
+fn versions() -> String {
+    let known = [Chunking::Media, Chunking::Other].map(|chunking| chunking.version().to_string());
+    known.join(",")
 }
 
 fn hashes(objects: &[Named]) -> Vec<Hash> {

@@ -55,7 +55,7 @@ pub(super) fn take(
 }
 
 /// Removes packs that no row speaks of.
-fn remove(store: &Store, handle: &Handle, keys: Vec<String>) {
+pub(super) fn remove(store: &Store, handle: &Handle, keys: Vec<String>) {
     for key in keys {
         let key = crate::storage::Key::from_stored(key);
         if let Err(error) = handle.block_on(store.remove(&key)) {
@@ -91,7 +91,7 @@ struct Waiting {
 }
 
 /// One upload on its way into packs.
-struct Packing<'i> {
+pub(super) struct Packing<'i> {
     inner: &'i Inner,
     handle: &'i Handle,
     encoder: Encoder,
@@ -108,7 +108,7 @@ struct Packing<'i> {
 }
 
 impl<'i> Packing<'i> {
-    fn new(inner: &'i Inner, handle: &'i Handle) -> Self {
+    pub(super) fn new(inner: &'i Inner, handle: &'i Handle) -> Self {
         Self {
             inner,
             handle,
@@ -254,8 +254,46 @@ impl<'i> Packing<'i> {
         Ok(())
     }
 
+    /// Writes a chunk that is encoded already.
+    pub(super) fn add_encoded(
+        &mut self,
+        id: ChunkId,
+        codec: Codec,
+        raw_bytes: usize,
+        payload: &[u8],
+    ) -> Result<(), LfsError> {
+        self.payload.clear();
+        self.payload.extend_from_slice(payload);
+        let frame = self.frame(*id.as_bytes(), pack::Kind::Chunk, codec, raw_bytes)?;
+        if let Some((_, chunks)) = &mut self.open {
+            chunks.push(frame);
+        }
+        Ok(())
+    }
+
+    /// Where it puts things.
+    pub(super) fn home(&self) -> (&'i Inner, &'i Handle) {
+        (self.inner, self.handle)
+    }
+
+    /// Notes what the object is as sound.
+    pub(super) fn set_sound(&mut self, sound: Option<SoundRow>) {
+        self.sound = sound;
+    }
+
+    /// Ends what is open and hands over the packs that were written; they are the caller's to undo then.
+    pub(super) fn into_packs(mut self) -> Result<Vec<NewPack>, LfsError> {
+        match self.seal() {
+            Ok(()) => Ok(std::mem::take(&mut self.done)),
+            Err(error) => {
+                self.undo();
+                Err(error)
+            }
+        }
+    }
+
     /// Makes the object count. Tells which packs nobody needs.
-    fn commit(&mut self, repo: RepoId, recipe: &Recipe) -> Result<Vec<String>, LfsError> {
+    pub(super) fn commit(&mut self, repo: RepoId, recipe: &Recipe) -> Result<Vec<String>, LfsError> {
         let bytes = recipe.to_bytes();
         let place = if bytes.len() <= SHORT_RECIPE_BYTES {
             NewRecipe::Here(bytes)
@@ -270,7 +308,11 @@ impl<'i> Packing<'i> {
             }
         };
         self.seal()?;
+        let mut chunks: Vec<Hash> = recipe.chunks.iter().map(|(id, _)| *id.as_bytes()).collect();
+        chunks.sort_unstable();
+        chunks.dedup();
         let new = NewObject {
+            chunks,
             oid: *recipe.oid.as_bytes(),
             size_bytes: recipe.size_bytes,
             packs: self.done.clone(),
@@ -282,7 +324,7 @@ impl<'i> Packing<'i> {
     }
 
     /// Throws away what was written.
-    fn undo(&mut self) {
+    pub(super) fn undo(&mut self) {
         if let Some((open, _)) = self.open.take() {
             self.handle.block_on(open.into_output().writing.abort());
         }

@@ -7,6 +7,8 @@
 //! recipes   from the row of an object to its recipe
 //! read      an object is put together from its chunks, any part of it
 //! grants    tokens of the chunked transfer
+//! packs     chunk packs that clients bring, proven before they count
+//! proofs    which chunks a client has to bring, and whether a recipe makes its object
 //! chunked   recipes and chunks as they lie in the store, for clients that put files together themselves
 //! ```
 //!
@@ -17,6 +19,8 @@ mod batch;
 mod chunked;
 mod grants;
 mod ingest;
+mod packs;
+mod proofs;
 mod read;
 mod recipes;
 mod sounds;
@@ -41,6 +45,7 @@ use super::repos::{RepoError, Repos};
 use super::sign_in::SignedIn;
 use super::transfer::{Answer, CallerKey, Errors, Incoming, Kind, Transfer, TransferError};
 use crate::config::Settings;
+pub use crate::db::Holder;
 use crate::db::{Db, DbError, US_PER_SEC};
 use crate::ids::RepoId;
 use crate::storage::{StorageError, Store};
@@ -111,6 +116,21 @@ pub enum LfsError {
     /// The repository was deleted while the file came.
     #[error("The repository was deleted while the file came.")]
     Gone,
+    /// The person has to bring chunks first.
+    #[error("{missing} chunks of this file are not here yet. Send them first: git lfs does so when it is run again.")]
+    MissingChunks {
+        /// How many.
+        missing: usize,
+    },
+    /// A chunk was removed between question and answer.
+    #[error("A chunk that this file builds on was removed just now. Run git lfs again.")]
+    Vanished,
+    /// A chunk pack that is not what it should be.
+    #[error("The chunk pack is refused: {0}. Nothing of it was kept; send it again.")]
+    BadPack(String),
+    /// Nobody is proving this object.
+    #[error("Nothing is known of an upload of {0}. Send its recipe again.")]
+    NotProving(Oid),
     /// A repository could not be made for it.
     #[error(transparent)]
     Repo(#[from] RepoError),
@@ -124,10 +144,19 @@ pub enum LfsError {
     },
     /// The database failed.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Db(DbError),
     /// The object store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<DbError> for LfsError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Vanished => Self::Vanished,
+            error => Self::Db(error),
+        }
+    }
 }
 
 impl LfsError {
@@ -157,6 +186,7 @@ struct Inner {
     transfer: Transfer,
     repos: Repos,
     links: Links,
+    proofs: proofs::Proofs,
 }
 
 impl LargeFiles {
@@ -170,6 +200,7 @@ impl LargeFiles {
                 transfer,
                 repos,
                 links,
+                proofs: proofs::Proofs::default(),
             }),
         }
     }
@@ -246,11 +277,15 @@ impl LargeFiles {
             if let Err(error) = self.remove_unfilled().await {
                 tracing::warn!(%error, "Repositories that no push has filled cannot be removed now");
             }
+            if let Err(error) = self.inner.db.forget_brought().await {
+                tracing::warn!(%error, "What people brought long ago cannot be forgotten now");
+            }
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(every) => {}
             }
         }
+        self.inner.proofs.stop();
     }
 
     /// Removes repositories that an upload made long ago and that no push ever filled.

@@ -66,15 +66,9 @@ impl LargeFiles {
         let admitted = self.inner.transfer.admit(caller)?;
         let (inner, handle) = (Arc::clone(&self.inner), Handle::current());
         let work = move |tools: crate::service::transfer::Tools<'_>| {
-            let mut reading = Reading {
-                inner: &inner,
-                handle: &handle,
-                oid: object.oid,
-                decoder: Decoder::default(),
-                raw: Vec::new(),
-            };
+            let mut reading = Reading::new(&inner, &handle, object.oid);
             let recipe = reading.recipe(&object.row)?;
-            reading.send(&recipe, range, tools.output, tools.work)
+            reading.send(&recipe.chunks, range, tools.output, tools.work)
         };
         self.inner
             .transfer
@@ -83,12 +77,15 @@ impl LargeFiles {
     }
 }
 
-struct Reading<'i> {
+/// Puts one object together.
+pub(super) struct Reading<'i> {
     inner: &'i Inner,
     handle: &'i Handle,
     oid: Oid,
     decoder: Decoder,
     raw: Vec<u8>,
+    /// The recipe comes from a client, and what does not fit is its fault.
+    is_claimed: bool,
 }
 
 /// A chunk, and what of it is wanted.
@@ -97,11 +94,41 @@ struct Piece {
     part: Range<usize>,
 }
 
-impl Reading<'_> {
+impl<'i> Reading<'i> {
+    /// Begins with the object of this name.
+    pub(super) fn new(inner: &'i Inner, handle: &'i Handle, oid: Oid) -> Self {
+        Self {
+            inner,
+            handle,
+            oid,
+            decoder: Decoder::default(),
+            raw: Vec::new(),
+            is_claimed: false,
+        }
+    }
+
+    /// Begins with an object whose recipe somebody has sent, and whose chunks are read whole.
+    pub(super) fn claimed(inner: &'i Inner, handle: &'i Handle, oid: Oid) -> Self {
+        Self {
+            is_claimed: true,
+            ..Self::new(inner, handle, oid)
+        }
+    }
+
     fn damaged(&self, what: impl Into<String>) -> LfsError {
         LfsError::Damaged {
             oid: self.oid,
             what: what.into(),
+        }
+    }
+
+    fn other_length(&self, id: ChunkId) -> LfsError {
+        match self.is_claimed {
+            true => LfsError::WrongBytes {
+                oid: self.oid,
+                what: format!("chunk {id} has another length than the recipe says"),
+            },
+            false => self.damaged(format!("chunk {id} has another length")),
         }
     }
 
@@ -114,14 +141,15 @@ impl Reading<'_> {
         Ok(self.handle.block_on(self.inner.store.read(&key, range))?)
     }
 
-    fn send(
+    /// Writes a part of what some chunks make.
+    pub(super) fn send(
         &mut self,
-        recipe: &Recipe,
+        chunks: &[(ChunkId, u32)],
         range: Range<u64>,
         out: &mut dyn Write,
         work: &Work,
     ) -> Result<(), TransferError> {
-        let mut pieces = pieces_of(recipe, range);
+        let mut pieces = pieces_of(chunks, range);
         loop {
             let some: Vec<Piece> = pieces.by_ref().take(ASK_CHUNKS).collect();
             if some.is_empty() {
@@ -157,8 +185,9 @@ impl Reading<'_> {
                 let payload = stored.get(at..at + place.stored_bytes as usize);
                 let payload = payload.ok_or_else(|| self.damaged(format!("{} is too short", place.key)))?;
                 self.decode(piece.id, place, payload)?;
-                let part = self.raw.get(piece.part.clone());
-                let part = part.ok_or_else(|| self.damaged(format!("chunk {} has another length", piece.id)))?;
+                let fits = !self.is_claimed || piece.part == (0..self.raw.len());
+                let part = self.raw.get(piece.part.clone()).filter(|_| fits);
+                let part = part.ok_or_else(|| self.other_length(piece.id))?;
                 out.write_all(part).map_err(TransferError::Answer)?;
             }
             rest = &rest[count..];
@@ -199,10 +228,10 @@ pub(super) fn together<'p>(mut places: impl Iterator<Item = &'p FramePlace>) -> 
     (count, first.start..end)
 }
 
-/// The chunks that make a part of an object.
-fn pieces_of(recipe: &Recipe, range: Range<u64>) -> impl Iterator<Item = Piece> {
+/// The chunks of which a part of the whole consists.
+fn pieces_of(chunks: &[(ChunkId, u32)], range: Range<u64>) -> impl Iterator<Item = Piece> {
     let mut at = 0_u64;
-    recipe.chunks.iter().filter_map(move |(id, raw_bytes)| {
+    chunks.iter().filter_map(move |(id, raw_bytes)| {
         let (start, end) = (at, at + u64::from(*raw_bytes));
         at = end;
         let part = range.start.max(start)..range.end.min(end);

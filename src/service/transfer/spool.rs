@@ -98,6 +98,23 @@ pub(in crate::service) struct TempFile {
     _removed: Removed,
 }
 
+impl TempFile {
+    /// An empty one in `folder`. Blocks.
+    pub(in crate::service) fn create(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(format!("request-{}", Uuid::now_v7().simple()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        Ok(Self {
+            file,
+            _removed: Removed(path),
+        })
+    }
+
+    /// The open file.
+    pub(in crate::service) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+}
+
 /// Removes its file when dropped.
 struct Removed(PathBuf);
 
