@@ -299,7 +299,7 @@ impl<'a> PushChanges<'a> {
                 .map(|(path, old, new)| (path, (old, new, false)))
                 .collect(),
         };
-        for commit in self.lost_commits(update, tick)? {
+        for commit in self.commits_without(&update.old, &update.new, tick)? {
             self.visit_commit(&commit, &mut lost, tick)?;
         }
         let commit = NewCommit {
@@ -316,10 +316,18 @@ impl<'a> PushChanges<'a> {
         Ok(())
     }
 
-    /// Commits that the old place of a branch reaches and the new one does not.
-    fn lost_commits(&mut self, update: &RefUpdate, tick: Tick<'_>) -> Result<Vec<NewCommit>, PushChangesError> {
+    /// Commits that `tip` reaches and `without` does not.
+    ///
+    /// # Errors
+    /// [`PushChangesError`]
+    pub fn commits_without(
+        &mut self,
+        tip: &ObjectId,
+        without: &ObjectId,
+        tick: Tick<'_>,
+    ) -> Result<Vec<NewCommit>, PushChangesError> {
         let position = |id: &ObjectId| self.objects.position(id).ok_or(WalkError::Missing(*id));
-        let (old, new) = (position(&update.old)?, position(&update.new)?);
+        let (old, new) = (position(tip)?, position(without)?);
         let mut walker = Walker::new(self.objects, &self.before.shallow, CACHE_BYTES);
         let limited = walker.limit(&[old], &[new], tick)?;
         if limited.commits.len() > self.limits.max_commits {

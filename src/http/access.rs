@@ -25,7 +25,7 @@ use crate::service::lfs::Grant;
 use crate::service::push::Push;
 use crate::service::sign_in::{Caller, Credentials, SignedIn};
 use crate::service::transfer::{CallerKey, Protocol};
-use crate::service::{AccessError, LfsError, Opened, PushTarget, Right, Secret};
+use crate::service::{AccessError, By, LfsError, Opened, PushTarget, Right, Secret};
 
 /// Most `Authorization` headers that are tried: a password in an address and a token in the
 /// configuration make two.
@@ -188,6 +188,38 @@ impl FromRequestParts<Web> for Asker {
         let caller = sign_in(web, &facts, &parts.headers).await?;
         let key = key(&caller, &facts);
         Ok(Self { caller, address, key })
+    }
+}
+
+/// A caller who may manage the repository of the address.
+pub(super) struct Administrator {
+    by: By,
+    repo: Opened,
+}
+
+impl Administrator {
+    /// Who, and what.
+    pub(super) fn parts(self) -> (By, Opened) {
+        (self.by, self.repo)
+    }
+}
+
+impl FromRequestParts<Web> for Administrator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
+        let facts = facts(parts)?;
+        let address = repository(parts)?;
+        facts.repository(&address);
+        let caller = sign_in(web, &facts, &parts.headers).await?;
+        let repo = web.app.access.open(&caller, &address, Right::Admin).await?;
+        match caller {
+            Caller::User(by) => Ok(Self {
+                by: By::User(by.name),
+                repo,
+            }),
+            Caller::Anonymous => Err(AccessError::SignInNeeded.into()),
+        }
     }
 }
 

@@ -334,7 +334,7 @@ impl IntoResponse for Problem {
 impl From<LockError> for Problem {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::BadRequest(sentence) => Self::unprocessable(sentence),
+            LockError::BadRequest(sentence) | LockError::Outdated(sentence) => Self::unprocessable(sentence),
             LockError::NoLock(_) | LockError::NoRepo | LockError::Gone => Self::not_found(error.to_string()),
             LockError::Foreign(sentence) => Self::forbidden(sentence),
             LockError::Held(_) => Self::new(StatusCode::CONFLICT, "held", error.to_string()),
@@ -355,6 +355,22 @@ pub(super) fn created(mut response: Response) -> Response {
 pub(super) fn conflict(mut response: Response) -> Response {
     *response.status_mut() = StatusCode::CONFLICT;
     response
+}
+
+/// 409 for programs, with the lock that is in the way.
+pub(super) fn held(detail: &str, lock: &serde_json::Value) -> Response {
+    let body = json!({
+        "type": "about:blank#held",
+        "title": "Conflict",
+        "status": StatusCode::CONFLICT.as_u16(),
+        "detail": terminal_safe(detail),
+        "lock": lock,
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    no_cache(response.headers_mut());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    conflict(response)
 }
 
 /// `response` as a part of what was asked for: 206.

@@ -67,6 +67,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
             GitRoute::Bundle => "bundle",
             GitRoute::Lfs => "lfs",
             GitRoute::Root => "repository",
+            GitRoute::Locks => "locks",
         });
     }
     let request = drained(request);
@@ -89,6 +90,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
         },
         GitRoute::Lfs => super::lfs::dispatch(web, request).await,
         GitRoute::Root => super::pages::repository.call(request, web).await,
+        GitRoute::Locks => super::api_locks::dispatch(web, request).await,
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum GitRoute {
     Lfs,
     /// The repository's own address, as a person types it.
     Root,
+    /// `/api/v1/repos/…/locks…`, see [`locks_part`].
+    Locks,
 }
 
 /// A part of the Git LFS API. Names are not checked yet.
@@ -94,6 +96,8 @@ pub(super) fn parse(raw_path: &str) -> Address {
     let (owner, name, rest) = match segments.as_slice() {
         // Nobody can be called `-`.
         ["-", "bundles", owner, name, rest @ ..] if rest.len() == 1 => return found(owner, name, GitRoute::Bundle),
+        // Nor `api`.
+        ["api", "v1", "repos", owner, name, "locks" | "lock-rules", ..] => return found(owner, name, GitRoute::Locks),
         [owner, name, rest @ ..] => (owner, name, rest),
         _ => return Address::Unknown,
     };
@@ -144,6 +148,34 @@ fn chunked_part(parts: [Option<&str>; 4]) -> Option<ChunkedPart> {
         [Some("objects"), Some(oid), Some("recipe"), None] => Some(ChunkedPart::Recipe(oid.to_owned())),
         [Some("objects"), Some(oid), Some("chunks"), None] => Some(ChunkedPart::Chunks(oid.to_owned())),
         _ => None,
+    }
+}
+
+/// A part of the locks of a repository. Names are not checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LocksPart {
+    /// `locks`
+    All,
+    /// `lock-rules`
+    Rules,
+    /// `locks/{id}`
+    One(String),
+    /// `locks/{id}/{act}`
+    Act(String, String),
+    /// Anything else.
+    Unknown,
+}
+
+/// What the path of a [`GitRoute::Locks`] means.
+pub(super) fn locks_part(raw_path: &str) -> LocksPart {
+    let path = percent_decode_str(raw_path).decode_utf8_lossy();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).skip(5).collect();
+    match segments.as_slice() {
+        ["locks"] => LocksPart::All,
+        ["lock-rules"] => LocksPart::Rules,
+        ["locks", id] => LocksPart::One((*id).to_owned()),
+        ["locks", id, act] => LocksPart::Act((*id).to_owned(), (*act).to_owned()),
+        _ => LocksPart::Unknown,
     }
 }
 

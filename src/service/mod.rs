@@ -27,8 +27,8 @@ pub mod tokens;
 pub mod transfer;
 pub mod upkeep;
 
-pub use crate::db::LockRow;
 pub use crate::db::{AuditRow, BadKind, By, MemberRow, ProtectedBranch, RepoRow, Role, Scope, UserRow, Visibility};
+pub use crate::db::{LockRow, LockRules, LockRulesChange};
 pub use access::{Access, AccessError, Opened, PushTarget};
 pub use accounts::{AccountError, Accounts};
 pub use fetch::Fetches;

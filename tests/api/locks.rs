@@ -383,3 +383,229 @@ fn of_a_hundred_that_ask_for_one_lock_at_once_one_gets_it() {
     assert!(held.iter().all(|body| body["lock"] == taken[0]["lock"]));
     assert_eq!(list(&server, "anna", "")["locks"], json!([taken[0]["lock"]]));
 }
+
+const REST: &str = "/api/v1/repos/anna/song/locks";
+
+/// A request to the REST API; its status and JSON.
+fn rest(server: &Server, user: &str, method: &str, rest: &str, body: Value) -> (u16, Value) {
+    let answer = ask(server, user, method, &format!("{REST}{rest}"), &body.to_string());
+    let is_problem = answer.status >= 400;
+    let content_type = answer.header("content-type");
+    assert_eq!(
+        content_type,
+        Some(if is_problem {
+            "application/problem+json"
+        } else {
+            "application/json"
+        }),
+        "{answer:?}"
+    );
+    (answer.status, serde_json::from_slice(&answer.body).expect("JSON"))
+}
+
+#[test]
+fn a_lock_of_the_rest_api_has_a_reason_is_asked_for_handed_over_and_stolen() {
+    let server = server();
+    let wish = json!({"path": "Stems/", "reason": "mixing", "machine": "studio", "keep": true});
+    let (status, taken) = rest(&server, "ben", "POST", "", wish);
+    assert_eq!((status, &taken["warning"]), (201, &Value::Null), "{taken}");
+    let lock_of_ben = &taken["lock"];
+    for (field, value) in [
+        ("path", json!("Stems")),
+        ("holder", json!("ben")),
+        ("reason", json!("mixing")),
+        ("machine", json!("studio")),
+        ("is_kept", json!(true)),
+        ("is_stale", json!(false)),
+        ("branch", Value::Null),
+    ] {
+        assert_eq!(lock_of_ben[field], value, "{field}");
+    }
+    let id = lock_of_ben["id"].as_str().expect("an id").to_owned();
+    let (status, held) = rest(&server, "cleo", "POST", "", json!({"path": "stems/bass.wav"}));
+    assert_eq!(
+        (status, &held["lock"], &held["status"]),
+        (409, lock_of_ben, &json!(409))
+    );
+    assert!(
+        held["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("locked by ben")),
+        "{held}"
+    );
+
+    let (status, _) = rest(
+        &server,
+        "cleo",
+        "POST",
+        &format!("/{id}/ask"),
+        json!({"note": "need the bass"}),
+    );
+    assert_eq!(status, 200);
+    let (_, shown) = rest(&server, "rita", "GET", &format!("/{id}"), json!({}));
+    assert_eq!(
+        (&shown["asks"][0]["name"], &shown["asks"][0]["note"]),
+        (&json!("cleo"), &json!("need the bass"))
+    );
+    assert_eq!(rest(&server, "ben", "POST", &format!("/{id}/ask"), json!({})).0, 422);
+    assert_eq!(rest(&server, "rita", "POST", &format!("/{id}/ask"), json!({})).0, 403);
+
+    for (user, status) in [("cleo", 403), ("ben", 200)] {
+        assert_eq!(
+            rest(&server, user, "POST", &format!("/{id}/heartbeat"), json!({})).0,
+            status
+        );
+        let (found, lock) = rest(&server, user, "POST", &format!("/{id}/keep"), json!({"keep": false}));
+        assert_eq!(found, status, "{lock}");
+    }
+    assert_eq!(
+        rest(
+            &server,
+            "cleo",
+            "POST",
+            &format!("/{id}/hand-over"),
+            json!({"to": "cleo"})
+        )
+        .0,
+        403
+    );
+    for nobody in ["rita", "olga", "nobody", "", "-"] {
+        let (status, _) = rest(
+            &server,
+            "ben",
+            "POST",
+            &format!("/{id}/hand-over"),
+            json!({"to": nobody}),
+        );
+        assert_eq!(status, 422, "{nobody}");
+    }
+    let (status, given) = rest(
+        &server,
+        "ben",
+        "POST",
+        &format!("/{id}/hand-over"),
+        json!({"to": "cleo"}),
+    );
+    assert_eq!((status, &given["lock"]["holder"]), (200, &json!("cleo")), "{given}");
+    let id = given["lock"]["id"].as_str().expect("an id").to_owned();
+    // What ben remembers is good for nothing any more.
+    let old = lock_of_ben["id"].as_str().expect("an id");
+    assert_eq!(
+        rest(&server, "ben", "DELETE", &format!("/{old}?force=true"), json!({})).0,
+        404
+    );
+
+    let (status, refused) = rest(&server, "ben", "POST", &format!("/{id}/steal"), json!({}));
+    assert_eq!(status, 403);
+    assert!(
+        refused["detail"].as_str().is_some_and(|text| text.contains("12 h")),
+        "{refused}"
+    );
+    let (status, stolen) = rest(
+        &server,
+        "anna",
+        "POST",
+        &format!("/{id}/steal"),
+        json!({"reason": "deadline"}),
+    );
+    assert_eq!((status, &stolen["lock"]["holder"]), (200, &json!("anna")), "{stolen}");
+    let id = stolen["lock"]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(rest(&server, "anna", "POST", &format!("/{id}/dance"), json!({})).0, 404);
+    assert_eq!(rest(&server, "anna", "DELETE", &format!("/{id}"), json!({})).0, 200);
+
+    let audit = server.run(server.app.db.recent_audit(100)).expect("read");
+    let acts: Vec<(&str, &str)> = audit
+        .iter()
+        .rev()
+        .filter(|row| row.action.starts_with("lock."))
+        .map(|row| (row.action.as_str(), row.detail.as_str()))
+        .collect();
+    assert_eq!(
+        acts,
+        [
+            ("lock.take", "Stems"),
+            ("lock.ask", "Stems of ben"),
+            ("lock.keep-no-longer", "Stems"),
+            ("lock.hand-over", "Stems of ben to cleo"),
+            ("lock.steal", "Stems of cleo by anna"),
+            ("lock.release", "Stems"),
+        ]
+    );
+}
+
+#[test]
+fn rules_of_locks_are_for_those_who_manage_the_repository() {
+    let server = server();
+    let rules = |user: &str, method: &str, body: Value| {
+        let answer = ask(
+            &server,
+            user,
+            method,
+            "/api/v1/repos/anna/song/lock-rules",
+            &body.to_string(),
+        );
+        (
+            answer.status,
+            serde_json::from_slice::<Value>(&answer.body).expect("JSON"),
+        )
+    };
+    let (status, found) = rules("rita", "GET", json!({}));
+    assert_eq!(status, 200);
+    assert_eq!(
+        found,
+        json!({"per_branch": false, "outdated": "warn", "stale_after_secs": 43200, "expire_after_secs": 0,
+               "release_after_push": false})
+    );
+    let id = locked(&server, "ben", "a");
+    assert_eq!(rules("ben", "PATCH", json!({"stale_after_secs": 0})).0, 403);
+    assert_eq!(rules("olga", "PATCH", json!({"stale_after_secs": 0})).0, 404);
+    for bad in [
+        json!({"stale": 0}),
+        json!({"outdated": "x"}),
+        json!({"stale_after_secs": -1}),
+        json!({"expire_after_secs": u64::MAX}),
+    ] {
+        assert_eq!(rules("anna", "PATCH", bad.clone()).0, 422, "{bad}");
+    }
+
+    let (status, changed) = rules("anna", "PATCH", json!({"stale_after_secs": 0}));
+
+    assert_eq!(
+        (status, &changed["stale_after_secs"], &changed["outdated"]),
+        (200, &json!(0), &json!("warn"))
+    );
+    let (status, stolen) = rest(&server, "cleo", "POST", &format!("/{id}/steal"), json!({}));
+    assert_eq!((status, &stolen["lock"]["holder"]), (200, &json!("cleo")));
+    let audit = server.run(server.app.db.recent_audit(2)).expect("read");
+    assert_eq!(
+        (audit[1].action.as_str(), audit[1].detail.as_str()),
+        ("lock.rules", "stale_after_secs 0")
+    );
+}
+
+#[test]
+fn lists_of_the_rest_api_come_in_pages_with_a_link() {
+    let server = server();
+    for path in ["a", "b", "c"] {
+        locked(&server, "anna", path);
+    }
+    let answer = ask(&server, "rita", "GET", &format!("{REST}?limit=2"), "");
+    let page: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!(paths(&page["locks"]), ["a", "b"]);
+    let link = answer.header("link").expect("a link");
+    assert!(link.ends_with("; rel=\"next\""), "{link}");
+    let next = link
+        .split_once("/locks")
+        .and_then(|(_, rest)| rest.split_once('>'))
+        .expect("an address")
+        .0;
+    let (_, rest_of) = rest(&server, "rita", "GET", next, json!({}));
+    assert_eq!(
+        (paths(&rest_of["locks"]), &rest_of["next_cursor"]),
+        (vec!["c"], &Value::Null)
+    );
+    assert_eq!(rest(&server, "rita", "GET", "?limit=x", json!({})).0, 422);
+    assert_eq!(server.get(REST).status, 401);
+    assert_eq!(rest(&server, "olga", "GET", "", json!({})).0, 404);
+    assert_eq!(rest(&server, "anna", "PUT", "", json!({})).0, 405);
+}

@@ -293,3 +293,98 @@ fn either_the_lock_sees_the_push_or_the_push_sees_the_lock() {
     // Without the order of the two it would.
     assert!(!lock_in_the_middle_of_a_push("no-lock-order"), "the test sees nothing");
 }
+
+/// A request to the REST API; its JSON.
+#[track_caller]
+fn rest(
+    server: &TestServer,
+    person: &Person,
+    method: &str,
+    path: &str,
+    body: &serde_json::Value,
+    status: u16,
+) -> serde_json::Value {
+    let request = Request::json(method, &format!("/api/v1/repos/{SONG}/{path}"), body);
+    let answer = server.send(request.by(person));
+    answer.assert_status(status);
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+#[test]
+fn locks_go_after_the_push_of_their_path_unless_they_are_kept() {
+    let server = TestServer::start();
+    let (anna, ben) = song(&server);
+    let of_ben = clone(&ben, "b");
+    let rules = serde_json::json!({"release_after_push": true});
+    rest(&server, &anna, "PATCH", "lock-rules", &rules, 200);
+    for (path, keep) in [("notes.txt", false), ("bass.wav", true), ("vox.wav", false)] {
+        let wish = serde_json::json!({"path": path, "keep": keep});
+        rest(&server, &ben, "POST", "locks", &wish, 201);
+    }
+    of_ben
+        .write("notes.txt", "re")
+        .write("bass.wav", b"dum")
+        .commit("Changed");
+
+    let pushed = of_ben.push(SONG, &["main"]);
+
+    pushed.assert_ok().assert_said("Released your locks on notes.txt.");
+    let left = of_ben.ask(&["lfs", "locks"]);
+    assert!(
+        left.contains("bass.wav") && left.contains("vox.wav") && !left.contains("notes.txt"),
+        "{left}"
+    );
+}
+
+#[test]
+fn a_lock_on_an_old_version_warns_or_is_refused() {
+    let server = TestServer::start();
+    let (anna, ben) = song(&server);
+    let (of_anna, of_ben) = (clone(&anna, "a"), clone(&ben, "b"));
+    for text in ["re", "mi"] {
+        of_anna.write("notes.txt", text).commit("More");
+    }
+    of_anna.write("other.txt", "x").commit("Other");
+    of_anna.push(SONG, &["main"]).assert_ok();
+    let old = of_ben.id("main");
+    let wish = |path: &str, commit: &str| serde_json::json!({"path": path, "commit": commit});
+
+    let taken = rest(&server, &ben, "POST", "locks", &wish("notes.txt", &old), 201);
+    let warning = taken["warning"].as_str().expect("a warning");
+    assert!(
+        warning.contains("main is 3 commits ahead, 2 of which change it"),
+        "{warning}"
+    );
+    // What has not changed is not old.
+    let taken = rest(&server, &ben, "POST", "locks", &wish("bass.wav", &old), 201);
+    assert!(taken["warning"].is_null(), "{taken}");
+    let unknown = "1".repeat(40);
+    let taken = rest(&server, &ben, "POST", "locks", &wish("vox.wav", &unknown), 201);
+    assert!(
+        taken["warning"]
+            .as_str()
+            .is_some_and(|text| text.contains("not known here")),
+        "{taken}"
+    );
+
+    of_ben.git(&["lfs", "unlock", "notes.txt"]).assert_ok();
+    rest(
+        &server,
+        &anna,
+        "PATCH",
+        "lock-rules",
+        &serde_json::json!({"outdated": "refuse"}),
+        200,
+    );
+    let refused = rest(&server, &ben, "POST", "locks", &wish("notes.txt", &old), 422);
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains("3 commits ahead")),
+        "{refused}"
+    );
+    assert_eq!(of_ben.ask(&["lfs", "locks", "--path", "notes.txt"]), "");
+    let newest = of_anna.id("main");
+    let taken = rest(&server, &ben, "POST", "locks", &wish("notes.txt", &newest), 201);
+    assert!(taken["warning"].is_null(), "{taken}");
+}

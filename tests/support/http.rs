@@ -38,6 +38,13 @@ impl Request {
         request
     }
 
+    /// A request of a program: any method, and JSON.
+    pub fn json(method: &str, target: &str, body: &serde_json::Value) -> Self {
+        let mut request = Self::post(target, "application/json", body.to_string());
+        request.method = method.to_owned();
+        request
+    }
+
     /// Any method.
     pub fn new(method: &str, target: &str) -> Self {
         Self {

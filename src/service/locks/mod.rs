@@ -3,12 +3,16 @@
 //! ```text
 //! path     which paths are the same, and what a lock is about
 //! mod      taking, listing, releasing
+//! acts     what is done with a lock that is held; the rules of a repository
+//! outdated whether a lock is taken on an old version
 //! guard    what a push does to locked paths
 //! ```
 //!
 //! A lock on a folder is about everything below it, and one on a song's `ProjectData` about its alternative.
 
+mod acts;
 mod guard;
+mod outdated;
 mod path;
 
 use std::io::BufReader;
@@ -16,6 +20,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+pub use self::acts::Taken;
 pub(in crate::service) use self::guard::Guard;
 pub use self::path::{LockPath, PATH_MAX_BYTES, fold, lies_in};
 use super::access::Opened;
@@ -49,6 +54,9 @@ pub enum LockError {
     /// The lock is somebody else's.
     #[error("{0}")]
     Foreign(String),
+    /// It would be a lock on an old version.
+    #[error("{0}")]
+    Outdated(String),
     /// There is nothing to lock in.
     #[error("There is nothing to lock here yet: push first.")]
     NoRepo,
