@@ -8,6 +8,7 @@
 pub mod audio;
 pub mod git;
 mod init;
+pub mod logic;
 mod patterns;
 pub mod setup;
 pub mod transfer;
