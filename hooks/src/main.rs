@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use git_auxin::setup::{self, Scope, SetupError};
-use git_auxin::{Report, init};
+use git_auxin::{Report, init, transfer};
 
 const USAGE: &str = "\
 Usage: git auxin <command>
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         [Some("init"), folder] if folder.is_none_or(|folder| !folder.starts_with('-')) => run_init(Path::new(&args[1])),
         [Some("install"), ..] => run_install(&args[1..]),
         [Some("status")] => run_status(),
+        [Some("transfer")] => run_transfer(),
         _ => usage(),
     }
 }
@@ -90,6 +91,15 @@ fn run_install(args: &[OsString]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => refused(error),
+    }
+}
+
+fn run_transfer() -> ExitCode {
+    let (input, out) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let (mut input, mut out) = (std::io::BufReader::new(input), std::io::BufWriter::new(out));
+    match transfer::run(&mut input, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refused(format_args!("git auxin transfer: {error}")),
     }
 }
 

@@ -1,0 +1,97 @@
+//! One process of the agent: objects one after the other.
+
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use lfs_protocol::{Chunking, Oid};
+
+use super::lines::{self, Action, Failure, Mover, Progress};
+use super::remote::Remote;
+use super::settings::Settings;
+use super::upload::{self, Upload};
+
+/// Answers `git lfs` until it has nothing more.
+///
+/// # Errors
+/// If a pipe breaks or something else than the protocol comes in.
+pub fn run(input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<()> {
+    lines::serve(input, out, &mut Agent::default())
+}
+
+#[derive(Default)]
+struct Agent {
+    /// The repository of the last object; the next one is nearly always in the same.
+    remote: Option<Remote>,
+}
+
+impl Agent {
+    fn remote(&mut self, action: Action) -> Result<&mut Remote, Failure> {
+        let known = self.remote.take().filter(|remote| remote.is_for(&action));
+        let mut remote = match known {
+            Some(remote) => remote,
+            None => Remote::open(&action, &Settings::of(Remote::base_of(&action)?)?)?,
+        };
+        remote.take(action);
+        Ok(self.remote.insert(remote))
+    }
+}
+
+impl Mover for Agent {
+    fn upload(
+        &mut self,
+        oid: Oid,
+        size_bytes: u64,
+        path: &Path,
+        action: Action,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Failure> {
+        let remote = self.remote(action)?;
+        let upload = Upload {
+            oid,
+            size_bytes,
+            path,
+            temporary: &temporary(path),
+            takes: taken(remote),
+        };
+        upload::run(&upload, remote, progress)?;
+        Ok(())
+    }
+
+    fn download(&mut self, _: Oid, _: u64, _: Action, _: &mut Progress<'_>) -> Result<PathBuf, Failure> {
+        Err(Failure::new(
+            501,
+            "this git-auxin only uploads: run `git auxin install` again, so that git lfs knows",
+        ))
+    }
+}
+
+/// The folder for temporary files beside an object at `…/lfs/objects/ab/cd/abcd…`; the system's for files elsewhere.
+fn temporary(path: &Path) -> PathBuf {
+    let objects = path.ancestors().nth(3).filter(|folder| folder.ends_with("objects"));
+    objects
+        .and_then(Path::parent)
+        .map_or_else(std::env::temp_dir, |lfs| lfs.join("tmp"))
+}
+
+/// The ways of cutting that the server takes.
+fn taken(remote: &Remote) -> Vec<Chunking> {
+    let versions = remote.header("auxin-chunking").unwrap_or_default().split(',');
+    versions
+        .filter_map(|version| Chunking::from_version(version.trim().parse().ok()?))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_lie_beside_the_objects() {
+        assert_eq!(
+            temporary(Path::new("/a/.git/lfs/objects/ab/cd/abcd")),
+            Path::new("/a/.git/lfs/tmp")
+        );
+        assert_eq!(temporary(Path::new("/a/b/c/d/e")), std::env::temp_dir());
+        assert_eq!(temporary(Path::new("e")), std::env::temp_dir());
+    }
+}
