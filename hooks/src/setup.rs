@@ -8,7 +8,7 @@ use crate::git::{self, GitError};
 pub const TRANSFER: &str = "auxin";
 const SECTION: &str = "lfs.customtransfer.auxin";
 /// Settings besides the path, with their values.
-const FIXED: [(&str, &str); 3] = [("args", "transfer"), ("concurrent", "true"), ("direction", "upload")];
+const FIXED: [(&str, &str); 3] = [("args", "transfer"), ("concurrent", "true"), ("direction", "both")];
 
 /// Which of Git's files are changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -47,7 +47,7 @@ fn a_second_install_changes_nothing_and_uninstall_takes_all_of_it_out_again() {
         env!("CARGO_BIN_EXE_git-auxin"),
         "args = transfer",
         "concurrent = true",
-        "direction = upload",
+        "direction = both",
     ] {
         assert!(set.contains(line), "{line}: {set}");
     }

@@ -6,5 +6,7 @@ mod agent;
 #[path = "support/stand_in.rs"]
 mod stand_in;
 
+#[path = "transfer/download.rs"]
+mod download;
 #[path = "transfer/upload.rs"]
 mod upload;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use lfs_protocol::{Chunking, Oid};
 
+use super::download;
 use super::lines::{self, Action, Failure, Mover, Progress};
+use super::local::Storage;
 use super::remote::Remote;
 use super::settings::Settings;
 use super::upload::{self, Upload};
@@ -22,6 +24,8 @@ pub fn run(input: &mut dyn BufRead, out: &mut dyn Write) -> io::Result<()> {
 struct Agent {
     /// The repository of the last object; the next one is nearly always in the same.
     remote: Option<Remote>,
+    /// Once something was downloaded.
+    storage: Option<Storage>,
 }
 
 impl Agent {
@@ -53,24 +57,50 @@ impl Mover for Agent {
             temporary: &temporary(path),
             takes: taken(remote),
         };
-        upload::run(&upload, remote, progress)?;
+        let recipe = upload::run(&upload, remote, progress)?;
+        if let Some(lfs) = lfs_folder(path) {
+            Storage::at(lfs.to_owned()).note(&recipe);
+        }
         Ok(())
     }
 
-    fn download(&mut self, _: Oid, _: u64, _: Action, _: &mut Progress<'_>) -> Result<PathBuf, Failure> {
-        Err(Failure::new(
-            501,
-            "this git-auxin only uploads: run `git auxin install` again, so that git lfs knows",
-        ))
+    fn download(
+        &mut self,
+        oid: Oid,
+        size_bytes: u64,
+        action: Action,
+        progress: &mut Progress<'_>,
+    ) -> Result<PathBuf, Failure> {
+        let mut storage = match self.storage.take() {
+            Some(storage) => storage,
+            None => {
+                let storage = Storage::here()?;
+                storage.tidy();
+                storage
+            }
+        };
+        let got = self
+            .remote(action)
+            .and_then(|remote| download::run(oid, size_bytes, remote, &mut storage, progress));
+        if let Ok((_, recipe)) = &got {
+            storage.note(recipe);
+        }
+        self.storage = Some(storage);
+        got.map(|(path, _)| path)
     }
 }
 
-/// The folder for temporary files beside an object at `…/lfs/objects/ab/cd/abcd…`; the system's for files elsewhere.
+/// The folder of `git lfs` in which an object lies, at `objects/ab/cd/abcd…`.
+fn lfs_folder(path: &Path) -> Option<&Path> {
+    path.ancestors()
+        .nth(3)
+        .filter(|folder| folder.ends_with("objects"))?
+        .parent()
+}
+
+/// The folder for temporary files beside an object; the system's for files elsewhere.
 fn temporary(path: &Path) -> PathBuf {
-    let objects = path.ancestors().nth(3).filter(|folder| folder.ends_with("objects"));
-    objects
-        .and_then(Path::parent)
-        .map_or_else(std::env::temp_dir, |lfs| lfs.join("tmp"))
+    lfs_folder(path).map_or_else(std::env::temp_dir, |lfs| lfs.join("tmp"))
 }
 
 /// The ways of cutting that the server takes.

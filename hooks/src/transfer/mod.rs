@@ -4,12 +4,16 @@
 //! lines     what git lfs and the agent say to each other
 //! agent     an object at a time, to and from the repository that its action names
 //! ├ upload     a file is cut, and what the server lacks goes up in chunk packs
+//! ├ download   chunks come from objects that are here, and from the server
+//! ├ local      what is here
 //! └ remote     requests, repeated where that helps
 //!   settings   what Git's settings say about the server
 //! ```
 
 mod agent;
+mod download;
 pub mod lines;
+mod local;
 mod remote;
 mod settings;
 mod upload;

@@ -265,6 +265,31 @@ impl Remote {
         }
     }
 
+    /// Sends a request for a stream, once.
+    ///
+    /// # Errors
+    /// A failure, and whether another try can help, after which pause.
+    pub fn stream(&mut self, path: &str, payload: Payload<'_>) -> Result<impl Read + use<>, Refusal> {
+        if self.own.is_some() {
+            self.freshen().map_err(Refusal::Final)?;
+        }
+        match self.once(Method::POST, path, payload, &mut |_| {}) {
+            Ok(response) if response.status() == StatusCode::OK => Ok(response.into_body().into_reader()),
+            Ok(response) => {
+                let (status, asked) = (response.status(), asked_pause(&response));
+                let reader = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES);
+                let failure = failure(status.as_u16(), &reader.read_to_vec().unwrap_or_default());
+                Err(if is_passing(status) {
+                    Refusal::Passing(failure, asked)
+                } else {
+                    Refusal::Final(failure)
+                })
+            }
+            Err(error) if is_cut(&error) => Err(Refusal::Passing(self.unreachable(&error), None)),
+            Err(error) => Err(Refusal::Final(self.unreachable(&error))),
+        }
+    }
+
     fn once(
         &self,
         method: Method,
@@ -319,6 +344,14 @@ impl Remote {
             format!("{host} cannot be reached: {said}; try again, it goes on where it ended"),
         )
     }
+}
+
+/// Why there is no stream.
+pub enum Refusal {
+    /// Another try can help, after a pause if the server asked for one.
+    Passing(Failure, Option<Duration>),
+    /// None can.
+    Final(Failure),
 }
 
 struct Counted<'a, R> {

@@ -44,6 +44,8 @@ pub struct State {
     pub token_secs: u64,
     /// The only token that is taken, if there is one.
     pub token: Option<String>,
+    /// Chunks that were sent whole.
+    pub served_chunks: usize,
     /// Queries of requests that had one.
     pub queries: Vec<String>,
 }
@@ -293,7 +295,7 @@ fn react(state: &mut State, method: &str, path: &str, media_type: &str, body: &[
             None => refuse(404, "There is no such object."),
         },
         ("POST", ["objects", oid, "chunks"]) => {
-            let Some(recipe) = state.objects.get(*oid) else {
+            let Some(recipe) = state.objects.get(*oid).cloned() else {
                 return refuse(404, "There is no such object.");
             };
             let mut frames = Vec::new();
@@ -306,6 +308,7 @@ fn react(state: &mut State, method: &str, path: &str, media_type: &str, body: &[
                     frames.extend((payload.len() as u32).to_le_bytes());
                     frames.extend(raw_bytes.to_le_bytes());
                     frames.extend(&payload);
+                    state.served_chunks += 1;
                 }
             }
             (200, frames)
