@@ -11,6 +11,7 @@ use super::local::Storage;
 use super::remote::Remote;
 use super::settings::Settings;
 use super::upload::{self, Upload};
+use super::with;
 
 /// Answers `git lfs` until it has nothing more.
 ///
@@ -26,6 +27,8 @@ struct Agent {
     remote: Option<Remote>,
     /// Once something was downloaded.
     storage: Option<Storage>,
+    /// Repositories that the server may look into, for the address of a transfer.
+    with: Option<(String, String)>,
 }
 
 impl Agent {
@@ -49,6 +52,12 @@ impl Mover for Agent {
         action: Action,
         progress: &mut Progress<'_>,
     ) -> Result<(), Failure> {
+        let base = Remote::base_of(&action)?.to_owned();
+        let with = match self.with.take().filter(|(known, _)| *known == base) {
+            Some((_, with)) => with,
+            None => with::query(&base)?,
+        };
+        let with = self.with.insert((base, with)).1.clone();
         let remote = self.remote(action)?;
         let upload = Upload {
             oid,
@@ -56,6 +65,7 @@ impl Mover for Agent {
             path,
             temporary: &temporary(path),
             takes: taken(remote),
+            with: &with,
         };
         let recipe = upload::run(&upload, remote, progress)?;
         if let Some(lfs) = lfs_folder(path) {

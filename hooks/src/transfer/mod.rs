@@ -7,6 +7,7 @@
 //! ├ download   chunks come from objects that are here, and from the server
 //! ├ local      what is here
 //! └ remote     requests, repeated where that helps
+//! ├ with       other repositories that the server may look into
 //!   settings   what Git's settings say about the server
 //! ```
 
@@ -17,5 +18,6 @@ mod local;
 mod remote;
 mod settings;
 mod upload;
+mod with;
 
 pub use agent::run;

@@ -48,6 +48,8 @@ pub struct Upload<'a> {
     pub temporary: &'a Path,
     /// The ways of cutting that the server takes.
     pub takes: Vec<Chunking>,
+    /// Repositories whose chunks count as there, as a query; empty if there are none.
+    pub with: &'a str,
 }
 
 /// One chunk of the file.
@@ -187,7 +189,11 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn recipe_path(&self) -> String {
-        format!("/objects/{}?size={}", self.upload.oid, self.upload.size_bytes)
+        let and = if self.upload.with.is_empty() { "" } else { "&" };
+        let Upload {
+            oid, size_bytes, with, ..
+        } = self.upload;
+        format!("/objects/{oid}?size={size_bytes}{and}{with}")
     }
 
     /// One request with the recipe and what lacks.
@@ -267,14 +273,16 @@ impl Sender<'_> {
     fn ask_missing(&mut self) -> Result<Vec<bool>, Failure> {
         let mut lacks = vec![false; self.cut.pieces.len()];
         let firsts = self.firsts();
+        let path = match self.upload.with {
+            "" => "/missing".to_owned(),
+            with => format!("/missing?{with}"),
+        };
         for places in firsts.chunks(IDS_AT_ONCE) {
             let ids = places
                 .iter()
                 .flat_map(|&place| self.cut.pieces[place as usize].id.as_bytes());
             let ids: Vec<u8> = ids.copied().collect();
-            let answer = self
-                .remote
-                .ask(Method::POST, "/missing", Payload::Bytes(BINARY, &ids))?;
+            let answer = self.remote.ask(Method::POST, &path, Payload::Bytes(BINARY, &ids))?;
             if answer.status != 200 {
                 return Err(answer.failure());
             }

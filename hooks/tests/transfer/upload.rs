@@ -248,6 +248,33 @@ fn a_server_that_takes_no_such_cuts_is_told_apart() {
 }
 
 #[test]
+fn other_repositories_of_the_server_are_named() {
+    let (server, repository) = (StandIn::start(), Repository::new());
+    let root = server
+        .url
+        .strip_suffix("/anna/song.git/info/lfs/auxin")
+        .expect("an address");
+    repository.config("remote.origin.url", &format!("{root}/anna/song.git"));
+    repository.config(
+        "remote.ben.url",
+        &format!("{}/ben/song", root.replace("://", "://anna@")),
+    );
+    repository.config("remote.far.url", "https://elsewhere.org/ben/secret");
+    repository.config("auxin.with", "anna/loops");
+    let bytes = noise(20, 2 << 20);
+    upload(&server, &repository, &bytes).assert_done(bytes.len());
+    let named = "with=ben/song&with=anna/loops";
+    assert_eq!(
+        server.state().queries,
+        [named.to_owned(), format!("size={}&{named}", bytes.len())]
+    );
+
+    repository.config("auxin.with", "loops");
+    let moved = upload(&server, &repository, &noise(21, 100));
+    assert!(moved.error().1.contains("OWNER/NAME"), "{moved:?}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn one_agent_holds_little_memory() {
     let (server, repository) = (StandIn::start(), Repository::new());
