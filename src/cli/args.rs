@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::data_folder::DEFAULT_DATA_FOLDER;
 use crate::names::{BadName, OwnerName, RepoAddress, RepoName};
-use crate::service::{ObjectFormat, Role, Scope, Visibility};
+use crate::service::{ObjectFormat, Role, Scope, Subset, Visibility};
 
 /// A self-hosted Git server for music projects.
 #[derive(Debug, Parser)]
@@ -61,6 +61,12 @@ pub(super) enum Command {
     Branch(BranchCommand),
     /// Check database, disk, repositories and object store, and tell how much there is. Changes nothing.
     Doctor,
+    /// Read chunk packs and compare every chunk with its name; all of them, or one part of them.
+    Scrub {
+        /// Which part of how many, such as 3/30: another one each day reads all in 30 days.
+        #[arg(long, value_name = "N/T", default_value = "1/1", value_parser = subset)]
+        subset: Subset,
+    },
     /// The settings: check them, or print a commented file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -373,6 +379,20 @@ impl NewName {
 
 const OBJECT_FORMATS: &[&str] = &["sha1", "sha256"];
 const VISIBILITIES: &[&str] = &["private", "internal", "public"];
+
+/// Reads a part of a whole.
+fn subset(text: &str) -> Result<Subset, String> {
+    let read = || {
+        let (number, of) = text.split_once('/')?;
+        Some(Subset {
+            number: number.parse().ok()?,
+            of: of.parse().ok()?,
+        })
+    };
+    read()
+        .filter(|subset| (1..=subset.of).contains(&subset.number))
+        .ok_or_else(|| "a part is written N/T, with N from 1 to T".to_owned())
+}
 
 /// Reads one of a few words into the type that means them.
 fn words<T>(allowed: &'static [&'static str]) -> impl TypedValueParser<Value = T>

@@ -1,13 +1,13 @@
-//! `auxin doctor`: is everything as it should be, and how much is there?
+//! `auxin doctor` and `auxin scrub`: is everything as it should be, and how much is there?
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::Output;
+use super::output::{Output, counted};
 use crate::app::App;
 use crate::data_folder::DataFolder;
-use crate::service::{Figures, Finding};
+use crate::service::{Figures, Finding, Subset};
 
 /// Less free space than this is a problem, in bytes: as for `/readyz`.
 const MIN_FREE_BYTES: u64 = 64 << 20;
@@ -56,6 +56,25 @@ fn disk(data: &DataFolder) -> Finding {
         }
     }
     Finding::new("disk", problems, fine)
+}
+
+/// Reads a part of all chunk packs. Damage is the result, as for [`run`].
+pub(super) async fn scrub(app: &App, out: &Output, subset: Subset) -> anyhow::Result<ExitCode> {
+    let report = app.keeping.scrub(subset).await?;
+    let mut lines = super::upkeep::files_lines(&report);
+    lines.push(format!(
+        "Read part {} of {}: {} with {} bytes, {}.",
+        subset.number,
+        subset.of,
+        counted(usize::try_from(report.checked).unwrap_or(usize::MAX), "chunk"),
+        report.checked_bytes,
+        counted(report.problems.len(), "error")
+    ));
+    out.say(&lines.join("\n"), &report)?;
+    Ok(match report.problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Figures for people.

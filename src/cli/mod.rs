@@ -64,6 +64,7 @@ fn dispatch(cli: &Cli, out: &Output) -> anyhow::Result<ExitCode> {
         Command::Member(command) => beside(cli, async |app| done(member::run(command, app, out).await)),
         Command::Branch(command) => beside(cli, async |app| done(branch::run(command, app, out).await)),
         Command::Repo(command) => beside(cli, async |app| repo::run(command, app, out).await),
+        Command::Scrub { subset } => beside(cli, async |app| doctor::scrub(app, out, *subset).await),
         Command::Doctor => beside(cli, async |app| doctor::run(app, out).await),
     }
 }

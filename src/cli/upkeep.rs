@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::output::{Output, counted, minutes, rfc3339, yes};
 use crate::app::App;
 use crate::names::RepoAddress;
-use crate::service::UpkeepRequest;
 use crate::service::upkeep::{MaintenanceReport, PackRole};
+use crate::service::{FilesReport, UpkeepRequest};
 
 #[derive(Serialize)]
 struct Checked {
@@ -20,6 +20,7 @@ struct Checked {
     error_count: usize,
     errors: Vec<String>,
     warnings: Vec<String>,
+    large_files: FilesReport,
 }
 
 #[derive(Serialize)]
@@ -117,15 +118,17 @@ pub(super) async fn fsck(app: &App, out: &Output, address: &RepoAddress) -> anyh
     let mut lines: Vec<String> = Vec::new();
     lines.extend(report.errors.iter().map(|error| format!("error: {error}")));
     lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
-    let is_whole = report.error_count == 0;
+    let large_files = app.keeping.check_files(address).await?;
+    lines.extend(files_lines(&large_files));
+    let is_whole = report.error_count == 0 && large_files.problems.is_empty();
     let objects = counted(report.objects as usize, "object");
     let refs = counted(report.refs, "ref");
     lines.push(if is_whole {
-        format!("{address} is whole: {objects} and {refs} checked.")
+        format!("{address} is whole: {objects}, {refs} and {} checked.", counted(large_files.checked as usize, "large file"))
     } else {
         format!(
             "{address} is damaged: {} in {objects} and {refs}. Stop pushes with `auxin repo archive {address}` and restore it from a backup or another clone.",
-            counted(report.error_count, "error")
+            counted(report.error_count + large_files.problems.len(), "error")
         )
     });
     let checked = Checked {
@@ -136,9 +139,25 @@ pub(super) async fn fsck(app: &App, out: &Output, address: &RepoAddress) -> anyh
         error_count: report.error_count,
         errors: report.errors,
         warnings: report.warnings,
+        large_files,
     };
     out.say(&lines.join("\n"), &checked)?;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong with large files, and how it is mended.
+pub(super) fn files_lines(report: &FilesReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for problem in &report.problems {
+        lines.push(format!("error: {}", problem.what));
+        lines.extend(problem.files.iter().map(|file| format!("  {file}")));
+    }
+    if !report.problems.is_empty() {
+        lines.push(
+            "What is damaged is mended when anybody who has such a file pushes it again: git lfs push --all".into(),
+        );
+    }
+    lines
 }
 
 /// Repacks a repository; returns when all is done.

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::Db;
 use super::chunk_sets::insert_object_chunks;
+use super::damage;
 use super::error::DbError;
 use super::row::Columns;
 use super::sounds::{self, SoundRow};
@@ -137,7 +138,7 @@ pub(super) fn object(row: &SqliteRow) -> Result<ObjectRow, DbError> {
     })
 }
 
-fn place(row: &SqliteRow) -> Result<FramePlace, DbError> {
+pub(super) fn place(row: &SqliteRow) -> Result<FramePlace, DbError> {
     Ok(FramePlace {
         key: row.text("key")?,
         start: number(row, "start")?,
@@ -178,6 +179,15 @@ async fn linked_in(conn: &mut SqliteConnection, repo: RepoId, hashes: &str) -> R
         .collect()
 }
 
+async fn damaged_of(conn: &mut SqliteConnection, hashes: &str) -> Result<HashSet<Hash>, DbError> {
+    let rows =
+        sqlx::query("SELECT DISTINCT d.oid FROM json_each($1) j JOIN lfs_damaged_objects d ON d.oid = unhex(j.value)")
+            .bind(hashes)
+            .fetch_all(&mut *conn)
+            .await?;
+    rows.iter().map(|row| hash(row, "oid")).collect()
+}
+
 async fn link(conn: &mut SqliteConnection, repo: RepoId, oid: &Hash, now_us: i64) -> Result<(), DbError> {
     sqlx::query(
         "INSERT INTO lfs_links (repo_id, oid, linked_at_us, last_have_us) VALUES ($1, $2, $3, $3)
@@ -216,6 +226,9 @@ impl Db {
             Box::pin(async move {
                 let hashes = array(&oids);
                 let mut have = linked_in(tx.conn, repo, &hashes).await?;
+                // What is damaged has to be brought again.
+                let damaged = damaged_of(tx.conn, &hashes).await?;
+                have.retain(|oid, _| !damaged.contains(oid));
                 sqlx::query(
                     "UPDATE lfs_links SET last_have_us = $3
                      WHERE repo_id = $1 AND oid IN (SELECT unhex(value) FROM json_each($2))",
@@ -232,7 +245,7 @@ impl Db {
                 let rows = sqlx::query(
                     "SELECT o.oid, o.size_bytes FROM json_each($1) j
                      JOIN lfs_objects o ON o.oid = unhex(j.value)
-                     WHERE EXISTS (
+                     WHERE NOT EXISTS (SELECT 1 FROM lfs_damaged_objects d WHERE d.oid = o.oid) AND EXISTS (
                          SELECT 1 FROM lfs_links l
                          JOIN repos r ON r.id = l.repo_id
                          LEFT JOIN members m ON m.repo_id = r.id AND m.user_id = $2
@@ -275,16 +288,19 @@ impl Db {
         row.as_ref().map(object).transpose()
     }
 
-    /// Which of these chunks are in the store.
+    /// Which of these chunks are in the store; those that are known to be damaged are not.
     ///
     /// # Errors
     /// [`DbError`] if the database fails.
     pub async fn stored_chunks(&self, chunks: &[Hash]) -> Result<HashSet<Hash>, DbError> {
         let mut conn = self.read().await?;
-        let rows = sqlx::query("SELECT c.chunk FROM json_each($1) j JOIN lfs_chunks c ON c.chunk = unhex(j.value)")
-            .bind(array(chunks))
-            .fetch_all(&mut *conn)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT c.chunk FROM json_each($1) j JOIN lfs_chunks c ON c.chunk = unhex(j.value)
+             WHERE NOT EXISTS (SELECT 1 FROM lfs_damaged_chunks d WHERE d.chunk = c.chunk)",
+        )
+        .bind(array(chunks))
+        .fetch_all(&mut *conn)
+        .await?;
         rows.iter().map(|row| hash(row, "chunk")).collect()
     }
 
@@ -327,7 +343,8 @@ impl Db {
                     .fetch_optional(&mut *tx.conn)
                     .await?
                     .is_some();
-                if is_known {
+                let is_mended = is_known && !damaged_of(tx.conn, &array(&[new.oid])).await?.is_empty();
+                if is_known && !is_mended {
                     if let Some(sound) = &new.sound {
                         sounds::insert(tx.conn, &new.oid, sound, tx.now_us).await?;
                     }
@@ -346,7 +363,11 @@ impl Db {
                 sqlx::query(
                     "INSERT INTO lfs_objects (oid, size_bytes, recipe, recipe_pack_id, recipe_start, recipe_stored_bytes,
                                               recipe_raw_bytes, recipe_codec, created_at_us)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                     ON CONFLICT (oid) DO UPDATE SET
+                         recipe = excluded.recipe, recipe_pack_id = excluded.recipe_pack_id,
+                         recipe_start = excluded.recipe_start, recipe_stored_bytes = excluded.recipe_stored_bytes,
+                         recipe_raw_bytes = excluded.recipe_raw_bytes, recipe_codec = excluded.recipe_codec",
                 )
                 .bind(new.oid.as_slice())
                 .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
@@ -360,7 +381,12 @@ impl Db {
                 .execute(&mut *tx.conn)
                 .await?;
                 // Before the link, which brings them into the set of the repository.
-                insert_object_chunks(tx.conn, &new.oid, &new.chunks).await?;
+                if !is_known {
+                    insert_object_chunks(tx.conn, &new.oid, &new.chunks).await?;
+                }
+                if is_mended {
+                    damage::recipe_mended(tx.conn, &new.oid).await?;
+                }
                 if let Some(sound) = &new.sound {
                     sounds::insert(tx.conn, &new.oid, sound, tx.now_us).await?;
                 }
@@ -417,11 +443,12 @@ pub(super) async fn insert_packs(
 ) -> Result<(Option<i64>, Vec<String>), DbError> {
     let mut unneeded = Vec::new();
     let mut recipe_pack = None;
+    let has_damage = damage::is_any(conn).await?;
     for (number, pack) in packs.iter().enumerate() {
         let id = insert_pack(conn, pack, now_us).await?;
         let mut used = 0;
         for chunk in &pack.chunks {
-            used += insert_chunk(conn, id, chunk).await?;
+            used += insert_chunk(conn, id, chunk, has_damage).await?;
         }
         if with_recipe == Some(number) {
             recipe_pack = Some(id);
@@ -432,6 +459,14 @@ pub(super) async fn insert_packs(
                 .await?;
             unneeded.push(pack.key.clone());
         }
+    }
+    if has_damage {
+        let brought: Vec<Hash> = packs
+            .iter()
+            .flat_map(|pack| &pack.chunks)
+            .map(|chunk| chunk.chunk)
+            .collect();
+        damage::mended(conn, &brought).await?;
     }
     Ok((recipe_pack, unneeded))
 }
@@ -448,12 +483,25 @@ async fn insert_pack(conn: &mut SqliteConnection, pack: &NewPack, now_us: i64) -
     row.int("id")
 }
 
-/// Tells how many rows there are more: none if the chunk is known.
-async fn insert_chunk(conn: &mut SqliteConnection, pack: i64, chunk: &NewChunk) -> Result<u64, DbError> {
-    let done = sqlx::query(
-        "INSERT INTO lfs_chunks (chunk, pack_id, start, stored_bytes, raw_bytes, codec)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-    )
+/// Tells how many rows use the pack now: none if the chunk is known and not damaged.
+async fn insert_chunk(
+    conn: &mut SqliteConnection,
+    pack: i64,
+    chunk: &NewChunk,
+    has_damage: bool,
+) -> Result<u64, DbError> {
+    let done = sqlx::query(match has_damage {
+        false => {
+            "INSERT INTO lfs_chunks (chunk, pack_id, start, stored_bytes, raw_bytes, codec)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING"
+        }
+        true => {
+            "INSERT INTO lfs_chunks (chunk, pack_id, start, stored_bytes, raw_bytes, codec)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (chunk) DO UPDATE SET pack_id = $2, start = $3, stored_bytes = $4, raw_bytes = $5, codec = $6
+             WHERE EXISTS (SELECT 1 FROM lfs_damaged_chunks d WHERE d.chunk = $1)"
+        }
+    })
     .bind(chunk.chunk.as_slice())
     .bind(pack)
     .bind(i64::from(chunk.start))

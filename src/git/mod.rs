@@ -20,6 +20,7 @@ pub mod fsck;
 pub mod hooks;
 pub mod import;
 pub mod index_pack;
+pub mod large_file_pointers;
 pub mod lfs_pointers;
 pub mod likely_bases;
 pub mod links;

@@ -100,3 +100,80 @@ fn the_doctor_finds_a_missing_pack_a_missing_repository_and_a_foreign_store() {
     assert_eq!(broken, ["repositories", "store", "packs"], "{found}");
     server.auxin(&["doctor"]).assert_failed();
 }
+
+#[test]
+fn damage_is_told_with_every_file_and_mended_by_the_next_push_of_it() {
+    let server = TestServer::start();
+    let (anna, ben) = (server.user("anna"), server.user("ben"));
+    let song = song(&anna, "song");
+    let take = noise(1, MIB);
+    song.write("takes/a.wav", &take).commit("A take");
+    song.push("anna/song", &["main"]).assert_ok();
+    song.push("anna/copy", &["main"]).assert_ok();
+    // One that shares nearly everything with it.
+    let mut longer = take.clone();
+    longer.extend(noise(2, 300 * KIB));
+    song.write("longer.wav", &longer).commit("Longer");
+    song.push("anna/song", &["main"]).assert_ok();
+    server.auxin(&["repo", "fsck", "anna/song"]).assert_ok();
+    server.auxin(&["scrub"]).assert_ok();
+
+    // The largest pack is that of the first take.
+    let mut all = packs(server.data());
+    all.sort_by_key(|pack| pack.metadata().expect("there").len());
+    let pack = all.pop().expect("a pack");
+    let mut bytes = std::fs::read(&pack).expect("reads");
+    bytes[MIB / 2] ^= 1;
+    std::fs::write(&pack, bytes).expect("writes");
+
+    let found = json(&server, &["scrub"]);
+    let problems = found["problems"].as_array().expect("problems");
+    assert_eq!(problems.len(), 1, "{found}");
+    let files = problems[0]["files"].to_string();
+    for file in ["anna/song: ", "anna/copy: ", " takes/a.wav", " longer.wav"] {
+        assert!(files.contains(file), "{file} in {files}");
+    }
+    server
+        .auxin(&["repo", "fsck", "anna/copy"])
+        .assert_failed()
+        .assert_said("error: chunk");
+    let parts: usize = (1..=3)
+        .map(|part| json(&server, &["scrub", "--subset", &format!("{part}/3")]))
+        .map(|part| part["problems"].as_array().expect("problems").len())
+        .sum();
+    assert_eq!(parts, 1, "each pack is in one part");
+    server.auxin(&["doctor"]).assert_failed();
+
+    // Somebody who may not read those repositories has the same sound, and mends it without hearing of them.
+    let own = self::song(&ben, "own");
+    own.write("mine.wav", &take).commit("Mine");
+    own.push("ben/own", &["main"]).assert_ok();
+
+    for repo in ["anna/song", "anna/copy", "ben/own"] {
+        server.auxin(&["repo", "fsck", repo]).assert_ok();
+    }
+    server.auxin(&["scrub"]).assert_ok();
+    server.auxin(&["doctor"]).assert_ok();
+    anna.git(&["lfs", "install", "--skip-repo"]).assert_ok();
+    let copy = anna.clone_repo("anna/song", "again", &[]);
+    assert!(std::fs::read(copy.folder.join("longer.wav")).expect("reads") == longer);
+}
+
+#[test]
+fn a_damaged_file_is_asked_for_again_where_it_lies() {
+    let server = TestServer::start();
+    let anna = server.user("anna");
+    let song = song(&anna, "song");
+    // Enough chunks for a recipe in the pack, and its pack gone altogether.
+    song.write("a.wav", noise(1, 6 * MIB)).commit("A take");
+    song.push("anna/song", &["main"]).assert_ok();
+    for pack in packs(server.data()) {
+        std::fs::remove_file(pack).expect("removes");
+    }
+    server.auxin(&["repo", "fsck", "anna/song"]).assert_failed();
+
+    song.git(&["lfs", "push", "--all", &anna.url("anna/song")]).assert_ok();
+
+    server.auxin(&["repo", "fsck", "anna/song"]).assert_ok();
+    server.auxin(&["scrub", "--subset", "0/3"]).assert_failed();
+}

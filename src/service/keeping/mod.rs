@@ -1,17 +1,20 @@
 //! Large files after they came: how much there is, whether it is whole, and what may go.
 //!
 //! ```text
+//! check     large files are read, from refs to bytes
 //! figures   how many bytes a repository, or the store, has and saves
 //! doctor    whether database, repositories and store are as they should be
 //! ```
 //!
 //! Nothing here runs within a request.
 
+mod check;
 mod doctor;
 mod figures;
 
 use std::sync::Arc;
 
+pub use self::check::{FilesReport, Problem, Subset};
 pub use self::doctor::Finding;
 pub use self::figures::Figures;
 use super::lfs::LfsError;
@@ -32,6 +35,9 @@ pub enum KeepingError {
         /// Instance id in the database.
         expected: String,
     },
+    /// The work ended in the middle.
+    #[error("the check was broken off")]
+    Ended,
     /// The repository is not there.
     #[error(transparent)]
     Repo(#[from] RepoError),

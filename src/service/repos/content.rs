@@ -11,7 +11,7 @@ use crate::git::check;
 use crate::git::ref_transaction::set_head;
 use crate::git::refs::Head;
 use crate::git::repo_init::ObjectFormat;
-use crate::git::snapshot::Repository;
+use crate::git::snapshot::{Repository, Snapshot};
 use crate::names::RepoAddress;
 
 pub use crate::git::bundle::MadeBundle;
@@ -108,6 +108,21 @@ impl Repos {
             bundle::make(repository, &folder, &mut || Ok(())).map_err(|error| error.to_string())
         })
         .await
+    }
+
+    /// Works on a repository as it is now, where that may block.
+    ///
+    /// # Errors
+    /// [`RepoError::Unreadable`] if it cannot be read.
+    pub(in crate::service) async fn with_snapshot<T: Send + 'static>(
+        &self,
+        repo: &RepoRow,
+        work: impl FnOnce(&Snapshot) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, RepoError> {
+        let read = self.read(repo, |repository| {
+            work(&*repository.snapshot().map_err(|error| error.to_string())?)
+        });
+        read.await
     }
 
     /// Opens the repository and works on it where that may block.
