@@ -119,7 +119,7 @@ impl App {
             nonce_seed,
         );
         let store = Store::on_disk(&data.store())?;
-        let keeping = Keeping::new(db.clone(), store.clone(), repos.clone());
+        let keeping = Keeping::new(config.clone(), db.clone(), store.clone(), repos.clone());
         let links = Links::new(&signing_key, db.clock().clone());
         let large_files = LargeFiles::new(
             config.clone(),

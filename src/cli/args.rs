@@ -61,6 +61,15 @@ pub(super) enum Command {
     Branch(BranchCommand),
     /// Check database, disk, repositories and object store, and tell how much there is. Changes nothing.
     Doctor,
+    /// Remove large files that nothing needs: two looks some time apart, then the bytes.
+    Gc {
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+        /// There is no backup by this program, and that is fine, now and from now on.
+        #[arg(long)]
+        without_backup: bool,
+    },
     /// Read chunk packs and compare every chunk with its name; all of them, or one part of them.
     Scrub {
         /// Which part of how many, such as 3/30: another one each day reads all in 30 days.

@@ -8,6 +8,7 @@ mod branch;
 mod config;
 mod doctor;
 mod first_start;
+mod gc;
 mod member;
 mod output;
 mod password;
@@ -30,6 +31,7 @@ use output::Output;
 use crate::app::App;
 use crate::config::LogSettings;
 use crate::data_folder::DataFolder;
+use crate::service::Collect;
 
 /// Threads for work that blocks: transfers, password hashing, files. Each waits in a queue of its
 /// own before it gets here; this bounds the sum, and exceeds what `server.max_transfers` may be.
@@ -65,6 +67,16 @@ fn dispatch(cli: &Cli, out: &Output) -> anyhow::Result<ExitCode> {
         Command::Branch(command) => beside(cli, async |app| done(branch::run(command, app, out).await)),
         Command::Repo(command) => beside(cli, async |app| repo::run(command, app, out).await),
         Command::Scrub { subset } => beside(cli, async |app| doctor::scrub(app, out, *subset).await),
+        Command::Gc {
+            dry_run,
+            without_backup,
+        } => {
+            let how = Collect {
+                is_dry_run: *dry_run,
+                without_backup: *without_backup,
+            };
+            beside(cli, async |app| done(gc::run(app, out, how).await))
+        }
         Command::Doctor => beside(cli, async |app| doctor::run(app, out).await),
     }
 }

@@ -101,6 +101,10 @@ async fn start(
         let (large_files, shutdown) = (app.large_files.clone(), shutdown.clone());
         tokio::spawn(async move { large_files.run(shutdown).await })
     };
+    let keeping = {
+        let (keeping, shutdown) = (app.keeping.clone(), shutdown.clone());
+        tokio::spawn(async move { keeping.run(shutdown).await })
+    };
     http::serve(app.clone(), listener, shutdown.clone()).await?;
     shutdown.cancel();
     if let Err(error) = upkeep.await {
@@ -108,6 +112,9 @@ async fn start(
     }
     if let Err(error) = large_files.await {
         tracing::error!(%error, "Care for large files ended by itself");
+    }
+    if let Err(error) = keeping.await {
+        tracing::error!(%error, "Collecting large files ended by itself");
     }
     app.close().await;
     tracing::info!("The server has ended");

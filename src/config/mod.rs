@@ -261,6 +261,10 @@ settings! {
         max_batch_bytes: u64 = 8 << 20, Rule::Range(1024, GIB);
         /// How long an address for an upload or a download is good, in seconds.
         action_expiry_secs: u32 = 3600, Rule::Range(60, DAY_SECS);
+        /// Days for which a large file is kept that no ref needs, after its upload or after anybody was told that it is here.
+        unreferenced_grace_days: u32 = 14, Rule::Range(0, 36_500);
+        /// What is found unneeded is removed by a later look, which is at least so much later, in seconds.
+        second_mark_after_secs: u32 = 24 * 60 * 60, Rule::Range(0, 365 * DAY_SECS);
         /// Large files that are taken in or given at once; a client that is slow does not count while it is waited for.
         max_transfers: usize = 8, Rule::Range(1, 1024);
         /// Large files that may wait for their turn.

@@ -41,6 +41,7 @@ pub(super) async fn insert_object_chunks(
         if done.rows_affected() != some.len() as u64 {
             return Err(DbError::Vanished);
         }
+        super::collecting::hold(conn, &array(some)).await?;
     }
     Ok(())
 }

@@ -472,6 +472,11 @@ pub(super) async fn insert_packs(
 }
 
 async fn insert_pack(conn: &mut SqliteConnection, pack: &NewPack, now_us: i64) -> Result<i64, DbError> {
+    // One that was taken for a leftover of a crash is about to be removed.
+    let dead = sqlx::query("SELECT 1 FROM lfs_dead_packs WHERE key = $1").bind(pack.key.as_str());
+    if dead.fetch_optional(&mut *conn).await?.is_some() {
+        return Err(DbError::Vanished);
+    }
     let row =
         sqlx::query("INSERT INTO lfs_packs (key, bytes, sha256, created_at_us) VALUES ($1, $2, $3, $4) RETURNING id")
             .bind(pack.key.as_str())

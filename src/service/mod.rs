@@ -32,7 +32,7 @@ pub use crate::db::{LockRow, LockRules, LockRulesChange};
 pub use access::{Access, AccessError, Opened, PushTarget};
 pub use accounts::{AccountError, Accounts};
 pub use fetch::Fetches;
-pub use keeping::{Figures, FilesReport, Finding, Keeping, KeepingError, Subset};
+pub use keeping::{Collect, Figures, FilesReport, Finding, Keeping, KeepingError, Subset};
 pub use lfs::{LargeFiles, LfsError};
 pub use links::{Link, LinkError, Links};
 pub use locks::{LockError, Locks};

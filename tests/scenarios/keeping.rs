@@ -177,3 +177,133 @@ fn a_damaged_file_is_asked_for_again_where_it_lies() {
     server.auxin(&["repo", "fsck", "anna/song"]).assert_ok();
     server.auxin(&["scrub", "--subset", "0/3"]).assert_failed();
 }
+
+/// A server that removes what nothing needs as soon as two looks have found it.
+fn impatient() -> TestServer {
+    let prepare = TestServer::prepare()
+        .setting("lfs.unreferenced_grace_days", 0)
+        .setting("lfs.second_mark_after_secs", 0);
+    prepare.start()
+}
+
+fn gc(server: &TestServer, more: &[&str]) -> Value {
+    // Settings reach commands through the file.
+    let args: Vec<&str> = ["gc"].into_iter().chain(more.iter().copied()).collect();
+    json(server, &args)
+}
+
+#[test]
+fn what_no_ref_needs_goes_after_two_looks_and_what_one_needs_stays() {
+    let server = impatient();
+    std::fs::write(
+        server.data().join("auxin.toml"),
+        "[lfs]\nunreferenced_grace_days = 0\nsecond_mark_after_secs = 0\n",
+    )
+    .expect("writes");
+    let anna = server.user("anna");
+    let song = song(&anna, "song");
+    let (kept, shared) = (noise(1, MIB), noise(2, MIB));
+    song.write("kept.wav", &kept).commit("Kept");
+    song.push("anna/song", &["main"]).assert_ok();
+    song.git(&["checkout", "--quiet", "-b", "idea"]).assert_ok();
+    let mut half = shared.clone();
+    half.truncate(MIB / 2);
+    song.write("half.wav", &half).commit("An idea");
+    song.push("anna/song", &["idea"]).assert_ok();
+    song.write("thrown.wav", noise(3, 2 * MIB)).commit("Thrown away");
+    song.push("anna/song", &["idea"]).assert_ok();
+    // Another repository needs the half of it.
+    song.git(&["branch", "half", "idea~1"]).assert_ok();
+    song.push("anna/copy", &["half"]).assert_ok();
+    let url = anna.url("anna/song");
+    song.git(&["push", &url, ":idea"]).assert_ok();
+    let before = packs(server.data()).len();
+
+    server.auxin(&["gc"]).assert_refused_with("There is no backup");
+    let mut told = gc(&server, &["--dry-run"]);
+    assert_eq!(told["removed"].as_array().expect("a list").len(), 0, "{told}");
+    assert_eq!(bytes(&told, "first_marked_files"), 2, "{told}");
+    assert_eq!(
+        gc(&server, &["--dry-run"])["first_marked_files"],
+        told["first_marked_files"]
+    );
+    let first = gc(&server, &["--without-backup"]);
+    assert_eq!(
+        (bytes(&first, "first_marked_files"), bytes(&first, "removed_objects")),
+        (2, 0)
+    );
+    told = gc(&server, &["--dry-run"]);
+    assert_eq!(told["removed"].as_array().expect("a list").len(), 2, "{told}");
+    let second = gc(&server, &[]);
+    assert_eq!(second["removed"].as_array().expect("a list").len(), 2, "{second}");
+    assert_eq!(
+        bytes(&second, "removed_objects"),
+        1,
+        "one is still needed elsewhere: {second}"
+    );
+    assert_eq!(bytes(&second, "read_commits"), 0, "nothing is new: {second}");
+    assert!(bytes(&second, "first_marked_chunks") > 10, "{second}");
+    let shown = json(&server, &["doctor"]);
+    assert!(
+        bytes(&shown, "collectable_bytes") > 2 * MIB as u64 - 64 * KIB as u64,
+        "{shown}"
+    );
+    let third = gc(&server, &[]);
+    assert!(bytes(&third, "removed_chunk_bytes") >= 2 * MIB as u64, "{third}");
+    assert_eq!(bytes(&third, "condemned_packs"), 1, "{third}");
+    assert_eq!(packs(server.data()).len(), before, "somebody may be reading it");
+    let fourth = gc(&server, &[]);
+    assert_eq!(bytes(&fourth, "removed_packs"), 1, "{fourth}");
+    assert_eq!(packs(server.data()).len(), before - 1);
+
+    server.auxin(&["doctor"]).assert_ok();
+    for repo in ["anna/song", "anna/copy"] {
+        server.auxin(&["repo", "fsck", repo]).assert_ok();
+    }
+    // What went may come again.
+    song.push("anna/song", &["idea"]).assert_ok();
+    server.auxin(&["repo", "fsck", "anna/song"]).assert_ok();
+    let copy = clone_all(&anna);
+    assert!(std::fs::read(copy.folder.join("thrown.wav")).expect("reads") == noise(3, 2 * MIB));
+}
+
+fn clone_all(person: &Person) -> WorkTree {
+    person.git(&["lfs", "install", "--skip-repo"]).assert_ok();
+    person.clone_repo("anna/song", "again", &["--branch", "idea"])
+}
+
+#[test]
+fn nothing_is_collected_where_something_is_wrong() {
+    let server = impatient();
+    let anna = server.user("anna");
+    let song = song(&anna, "song");
+    song.write("a.wav", noise(1, MIB)).commit("A take");
+    song.push("anna/song", &["main"]).assert_ok();
+    let folder = server.repo("anna/other");
+    gc(&server, &["--without-backup"]);
+
+    // A repository that cannot be read.
+    std::fs::rename(&folder, server.scratch().join("other")).expect("moves");
+    server.auxin(&["gc"]).assert_refused_with("nothing was removed");
+    std::fs::rename(server.scratch().join("other"), &folder).expect("moves back");
+    server.auxin(&["gc"]).assert_ok();
+    // A store of another server.
+    let owner = server.data().join("store/instance-id");
+    let own = std::fs::read(&owner).expect("reads");
+    std::fs::write(&owner, "somebody else\n").expect("writes");
+    server
+        .auxin(&["gc"])
+        .assert_refused_with("belongs to the server somebody else");
+    std::fs::write(&owner, own).expect("writes");
+    // The store of another database, which is empty.
+    let empty = TestServer::start();
+    let pack = packs(server.data()).pop().expect("a pack");
+    let target = empty.data().join("store/packs/aa");
+    std::fs::create_dir_all(&target).expect("makes");
+    std::fs::copy(&pack, target.join("x.pack")).expect("copies");
+    empty
+        .auxin(&["gc", "--without-backup"])
+        .assert_refused_with("knows of no large file");
+    assert_eq!(packs(empty.data()).len(), 1);
+    assert!(pack.exists());
+}

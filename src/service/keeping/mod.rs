@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! check     large files are read, from refs to bytes
+//! collect   what nothing needs goes
 //! figures   how many bytes a repository, or the store, has and saves
 //! doctor    whether database, repositories and store are as they should be
 //! ```
@@ -9,16 +10,19 @@
 //! Nothing here runs within a request.
 
 mod check;
+mod collect;
 mod doctor;
 mod figures;
 
 use std::sync::Arc;
 
 pub use self::check::{FilesReport, Problem, Subset};
+pub use self::collect::{Collect, Collected, RemovedFile};
 pub use self::doctor::Finding;
 pub use self::figures::Figures;
 use super::lfs::LfsError;
 use super::repos::{RepoError, Repos};
+use crate::config::Settings;
 use crate::db::{Db, DbError};
 use crate::storage::{StorageError, Store};
 
@@ -35,6 +39,22 @@ pub enum KeepingError {
         /// Instance id in the database.
         expected: String,
     },
+    /// The store belongs to nobody.
+    #[error("the object store says of no server that it belongs to it; start the server once, which claims it")]
+    UnclaimedStore,
+    /// The store is full and the database knows of nothing.
+    #[error(
+        "the database knows of no large file, but the object store holds some; restore the database that belongs to it. Nothing was removed"
+    )]
+    EmptyDatabase,
+    /// There is no backup.
+    #[error(
+        "there is no backup of this server yet; make one (docs/operations.md, Backup), then say once that you have it: auxin gc --without-backup. Nothing was removed"
+    )]
+    NoBackup,
+    /// A repository cannot be read.
+    #[error("it cannot be told which large files a repository needs, so nothing was removed")]
+    Mark(#[source] Box<RepoError>),
     /// The work ended in the middle.
     #[error("the check was broken off")]
     Ended,
@@ -59,6 +79,7 @@ pub struct Keeping {
 }
 
 struct Inner {
+    config: Arc<Settings>,
     db: Db,
     store: Store,
     repos: Repos,
@@ -66,9 +87,14 @@ struct Inner {
 
 impl Keeping {
     /// `store` is where chunk packs lie.
-    pub fn new(db: Db, store: Store, repos: Repos) -> Self {
+    pub fn new(config: Arc<Settings>, db: Db, store: Store, repos: Repos) -> Self {
         Self {
-            inner: Arc::new(Inner { db, store, repos }),
+            inner: Arc::new(Inner {
+                config,
+                db,
+                store,
+                repos,
+            }),
         }
     }
 
