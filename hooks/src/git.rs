@@ -1,7 +1,7 @@
 //! Asks the installed Git for settings and folders.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -45,6 +45,31 @@ pub fn run<S: AsRef<OsStr>>(args: &[S]) -> Result<Output, GitError> {
         match ran {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             ran => return Ok(ran?),
+        }
+    }
+    Err(GitError::Absent)
+}
+
+/// Runs git in the current folder with something on its standard input. What it asks a person goes to the terminal.
+///
+/// # Errors
+/// [`GitError::Absent`] or [`GitError::Io`]; that it failed is in the output.
+pub fn run_with_input<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Result<Output, GitError> {
+    let from_git = std::env::var_os("GIT_EXEC_PATH").map(|folder| Path::new(&folder).join("git"));
+    let places = [PathBuf::from("git")].into_iter().chain(from_git);
+    for program in places.chain(PLACES.iter().map(PathBuf::from)) {
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+            Ok(mut child) => {
+                if let Some(mut pipe) = child.stdin.take() {
+                    // Short, and a git that does not read it tells why by its status.
+                    let _ = pipe.write_all(input);
+                }
+                return Ok(child.wait_with_output()?);
+            }
         }
     }
     Err(GitError::Absent)

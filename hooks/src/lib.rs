@@ -8,6 +8,7 @@
 pub mod audio;
 pub mod git;
 mod init;
+pub mod locks;
 pub mod logic;
 mod patterns;
 pub mod setup;

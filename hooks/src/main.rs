@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use git_auxin::setup::{self, Scope, SetupError};
-use git_auxin::{Report, init, transfer};
+use git_auxin::{Report, init, locks, transfer};
 
 const USAGE: &str = "\
 Usage: git auxin <command>
@@ -17,6 +17,8 @@ Commands:
       --local, --system change the settings of this repository or machine, not yours
       --uninstall       take the settings out again
   status          tell whether everything is set up
+  lock, locks, unlock, ask, hand-over, steal, keep
+                  who works on what; `git auxin lock` tells how
   transfer        what Git LFS starts; not for people
 
 Options:
@@ -41,7 +43,16 @@ fn main() -> ExitCode {
         [Some("install"), ..] => run_install(&args[1..]),
         [Some("status")] => run_status(),
         [Some("transfer")] => run_transfer(),
-        _ => usage(),
+        words => match words
+            .iter()
+            .copied()
+            .collect::<Option<Vec<&str>>>()
+            .as_deref()
+            .and_then(locks::run)
+        {
+            Some(done) => told(done),
+            None => usage(),
+        },
     }
 }
 
@@ -53,6 +64,16 @@ fn usage() -> ExitCode {
 fn refused(error: impl std::fmt::Display) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+fn told(done: Result<Vec<String>, locks::LockError>) -> ExitCode {
+    match done {
+        Ok(lines) => {
+            lines.iter().for_each(|line| println!("{line}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(error),
+    }
 }
 
 fn run_install(args: &[OsString]) -> ExitCode {

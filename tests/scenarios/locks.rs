@@ -1,7 +1,11 @@
 //! Locks with stock git and git-lfs.
 
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
 use crate::support::process;
-use crate::support::{Outcome, Person, Request, TestServer, WorkTree};
+use crate::support::{Outcome, Person, Request, TestServer, WorkTree, run};
 
 const SONG: &str = "anna/song";
 
@@ -387,4 +391,115 @@ fn a_lock_on_an_old_version_warns_or_is_refused() {
     let newest = of_anna.id("main");
     let taken = rest(&server, &ben, "POST", "locks", &wish("notes.txt", &newest), 201);
     assert!(taken["warning"].is_null(), "{taken}");
+}
+
+/// The folder of the client program, which is built if need be.
+fn client_folder() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--package",
+                "git-auxin",
+                "--bin",
+                "git-auxin",
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "git-auxin cannot be built");
+    });
+    PathBuf::from(env!("CARGO_BIN_EXE_auxin"))
+        .parent()
+        .expect("a folder")
+        .to_owned()
+}
+
+/// Runs `git auxin` in a clone.
+#[track_caller]
+fn auxin(tree: &WorkTree, words: &[&str]) -> Outcome {
+    let args = [&["auxin"], words].concat();
+    let mut command = tree.person.command_in(&tree.folder, &args);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", client_folder().display()));
+    run(&mut command)
+}
+
+#[test]
+fn git_auxin_locks_asks_hands_over_keeps_and_steals() {
+    let server = TestServer::start();
+    let (anna, ben) = song(&server);
+    let (of_anna, of_ben) = (clone(&anna, "a"), clone(&ben, "b"));
+    auxin(&of_ben, &["locks"]).assert_ok().assert_said("Nothing is locked.");
+    // A lockable file is read-only until it is locked.
+    let vox = of_ben.folder.join("vox.wav");
+    let is_read_only = || vox.metadata().expect("a file").permissions().readonly();
+    of_ben.git(&["lfs", "pull"]).assert_ok();
+    assert!(is_read_only());
+
+    auxin(&of_ben, &["lock", "vox.wav", "--reason", "new chorus"])
+        .assert_ok()
+        .assert_said("Locked vox.wav.");
+
+    assert!(!is_read_only());
+    auxin(&of_anna, &["lock", "./VOX.wav"])
+        .assert_failed()
+        .assert_said("vox.wav has been locked by ben since 20");
+    let locks = auxin(&of_anna, &["locks"]).assert_ok().out();
+    assert!(
+        locks.starts_with("vox.wav\tben\tsince 20") && locks.ends_with("\tnew chorus"),
+        "{locks}"
+    );
+    auxin(&of_anna, &["ask", "vox.wav", "may I?"])
+        .assert_ok()
+        .assert_said("Asked ben for vox.wav.");
+    auxin(&of_ben, &["keep", "vox.wav"]).assert_ok();
+    auxin(&of_ben, &["hand-over", "vox.wav", "anna"])
+        .assert_ok()
+        .assert_said("vox.wav is anna's now.");
+    auxin(&of_ben, &["steal", "vox.wav"])
+        .assert_failed()
+        .assert_said("idle for 12 h");
+    auxin(&of_ben, &["unlock", "vox.wav"])
+        .assert_failed()
+        .assert_said("locked by anna");
+    auxin(&of_anna, &["unlock", "vox.wav"])
+        .assert_ok()
+        .assert_said("Released vox.wav.");
+    auxin(&of_anna, &["unlock", "vox.wav"])
+        .assert_failed()
+        .assert_said("vox.wav is not locked.");
+
+    // A folder, from within another one; and a maintainer who cannot wait.
+    std::fs::create_dir_all(of_ben.folder.join("Stems/Drums")).expect("a folder");
+    let inside = WorkTree {
+        person: ben.clone(),
+        folder: of_ben.folder.join("Stems/Drums"),
+    };
+    auxin(&inside, &["lock", "../"])
+        .assert_ok()
+        .assert_said("Locked Stems.");
+    auxin(&of_anna, &["steal", "Stems", "--reason", "deadline"])
+        .assert_ok()
+        .assert_said("Stems is yours now.");
+    of_ben.write("Stems/kick.txt", "x").commit("Kick");
+    of_ben.push(SONG, &["main"]).assert_refused_with("deadline)");
+
+    // An old version is told of.
+    of_anna.git(&["reset", "-q", "--hard", "origin/main"]).assert_ok();
+    of_anna.write("notes.txt", "re").commit("More");
+    of_anna.push(SONG, &["main"]).assert_ok();
+    auxin(&of_ben, &["lock", "notes.txt"])
+        .assert_ok()
+        .assert_said("main is 1 commits ahead, 1 of which change it");
+    for wrong in [
+        &["lock"][..],
+        &["hand-over", "vox.wav"],
+        &["lock", "a", "b"],
+        &["steal", "--reason"],
+    ] {
+        auxin(&of_ben, wrong).assert_failed().assert_said("hand-over PATH USER");
+    }
 }
