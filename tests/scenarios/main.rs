@@ -8,6 +8,7 @@ mod support;
 
 mod accounts;
 mod bundles;
+mod chunked_transfer;
 mod clone_fetch;
 mod dependencies;
 mod first_five_minutes;
