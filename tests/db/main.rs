@@ -1,6 +1,7 @@
 //! The database as its users see it: every operation, every race, more than one process.
 
 mod accounts;
+mod chunk_sets;
 mod locks;
 mod processes;
 mod pushes;

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use git_auxin::audio::SoundReader;
 use lfs_protocol::batch::{BatchRequest, VerifyRequest};
+use lfs_protocol::chunked::{Run, parse_runs, runs_to_bytes};
 use lfs_protocol::codec::{Codec, Decoder, Encoder, MAX_RAW_BYTES};
 use lfs_protocol::pack::{self, Kind, PackWriter, TRAILER_BYTES, Trailer};
 use lfs_protocol::recipe::Recipe;
@@ -91,6 +92,34 @@ pub fn recipe() -> Target {
         run: Box::new(|input| {
             if let Ok(recipe) = Recipe::parse(input) {
                 assert_eq!(recipe.to_bytes(), input);
+            }
+        }),
+    }
+}
+
+/// Lists of runs: an input is the number of chunks and a list. What is read lies in the object.
+pub fn runs() -> Target {
+    Target {
+        name: "runs",
+        corpus: || {
+            let run = |first, count| Run { first, count };
+            let list = |chunks: u32, runs: &[Run]| [&chunks.to_le_bytes()[..], &runs_to_bytes(runs)].concat();
+            vec![
+                list(0, &[]),
+                list(9, &[run(0, 9)]),
+                list(1000, &[run(7, 1), run(3, 2), run(990, 10)]),
+            ]
+        },
+        run: Box::new(|input| {
+            let Some((chunks, list)) = input.split_first_chunk::<4>() else {
+                return;
+            };
+            let chunks = u32::from_le_bytes(*chunks);
+            if let Ok(runs) = parse_runs(list, chunks) {
+                assert_eq!(runs_to_bytes(&runs), list);
+                assert!(runs.iter().all(|run| run.count > 0 && run.end() <= u64::from(chunks)));
+                let all: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+                assert!(all <= u64::from(chunks));
             }
         }),
     }

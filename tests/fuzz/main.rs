@@ -212,6 +212,11 @@ fn chunk_packs_of_any_content_are_read_or_refused() {
 }
 
 #[test]
+fn runs_of_chunks_of_any_content_are_read_or_refused() {
+    feed(&large_files::runs(), Form::Bytes, 100_000);
+}
+
+#[test]
 fn recipes_of_any_content_are_read_or_refused() {
     feed(&large_files::recipe(), Form::Bytes, 100_000);
 }
