@@ -27,19 +27,16 @@ fn objects_of_every_size_arrive_and_small_ones_take_one_request() {
         (1, 1),
         (100_000, 1),
         (1 << 20, 2),
-        ((1 << 20) + 1, 4),
+        ((1 << 20) + 1, 3),
         (3 << 20, 3),
     ] {
-        let before = server.count("");
+        // Without the requests for new tokens, whose number depends on the clock.
+        let count = || server.count("") - server.count("/token");
+        let before = count();
         let bytes = noise(len as u64 + 1, len);
         agent.upload(&server, &bytes, &repository.add(&bytes)).assert_done(len);
         assert_there(&server, &bytes);
-        assert_eq!(
-            server.count("") - before,
-            requests,
-            "{len} bytes: {:?}",
-            server.state().requests
-        );
+        assert_eq!(count() - before, requests, "{len} bytes: {:?}", server.state().requests);
     }
     agent.end();
     assert!(repository.files_below(&repository.lfs().join("tmp")).is_empty());
