@@ -6,7 +6,7 @@ mod audio_files;
 use std::path::Path;
 
 use audio_files::*;
-use git_auxin::audio::{Container, Sound, SoundHash, SoundReader, is_audio_path};
+use git_auxin::audio::{Container, Sound, SoundFacts, SoundHash, SoundReader, is_audio_path};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -268,6 +268,17 @@ fn samples_of_real_programs_are_what_their_sources_say() {
     assert_eq!((facts.codec.as_deref(), facts.frames), (Some("alac"), Some(176_400)));
     let wav = read(&std::fs::read(folder.join("049.wav")).expect("listed in SOURCES.md"));
     assert!(wav.hash.is_some() && wav.facts.frames.is_some());
+}
+
+/// A number that a shortest decimal brings back only if JSON is read with all its digits.
+#[test]
+fn facts_come_back_from_json_to_the_last_bit() {
+    let mut file = all()[0].clone();
+    file[24..28].copy_from_slice(&0x7fff_ffff_u32.to_be_bytes());
+    let facts = read(&file).facts;
+    assert!(facts.seconds.is_some());
+    let json = serde_json::to_string(&facts).expect("JSON");
+    assert_eq!(serde_json::from_str::<SoundFacts>(&json).expect("JSON"), facts);
 }
 
 proptest! {
