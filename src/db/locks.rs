@@ -15,7 +15,7 @@ use super::lock_rules::{LockRules, rules_in};
 use super::repos::note_repo;
 use super::row::Columns;
 use super::writer::WriteTx;
-use crate::ids::{LockId, RepoId, UserId};
+use crate::ids::{LockId, PushId, RepoId, UserId};
 use crate::names::OwnerName;
 
 /// Expired locks that one taking removes.
@@ -433,20 +433,32 @@ impl Db {
         })
     }
 
-    /// Releases those of these locks of `user` that are not kept; their paths.
+    /// Releases the locks of its pusher that a push releases, as far as the refs named `moved` go. Returns their paths.
+    ///
+    /// Does nothing the second time: a lock that was taken again is another one.
     ///
     /// # Errors
     /// [`DbError`] if the database fails.
-    pub async fn release_pushed_locks(
-        &self,
-        repo: RepoId,
-        user: UserId,
-        ids: Vec<LockId>,
-    ) -> Result<Vec<String>, DbError> {
+    pub async fn release_pushed_locks(&self, push: PushId, moved: Vec<Vec<u8>>) -> Result<Vec<String>, DbError> {
         self.write(move |mut tx| {
             Box::pin(async move {
+                let rows = sqlx::query(
+                    "SELECT DISTINCT p.repo_id, p.user_id, f.name, r.lock_id
+                     FROM pushes p JOIN push_releases r ON r.push_seq = p.seq
+                     JOIN push_refs f ON f.push_seq = r.push_seq AND f.ord = r.ord
+                     WHERE p.id = $1 AND p.user_id IS NOT NULL ORDER BY r.ord, r.lock_id",
+                )
+                .bind(push.as_bytes().as_slice())
+                .fetch_all(&mut *tx.conn)
+                .await?;
                 let mut paths = Vec::new();
-                for id in ids {
+                for row in rows {
+                    let (repo, user, name) = (row.repo_id("repo_id")?, row.user_id("user_id")?, row.bytes("name")?);
+                    if !moved.contains(&name) {
+                        continue;
+                    }
+                    let id = LockId::from_bytes(&row.bytes("lock_id")?);
+                    let id = id.map_err(|_| DbError::Unreadable("lock_id"))?;
                     let Some(found) = lock_in(&mut *tx.conn, repo, id, tx.now_us).await? else {
                         continue;
                     };

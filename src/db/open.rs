@@ -44,6 +44,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "chunk sets",
         include_str!("../../migrations/sqlite/0006_chunk_sets.sql"),
     ),
+    (7, "releases", include_str!("../../migrations/sqlite/0007_releases.sql")),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

@@ -10,7 +10,7 @@ use super::error::DbError;
 use super::locks::{touch_locks, version_in};
 use super::row::Columns;
 use super::writer::WriteTx;
-use crate::ids::{GitId, PushId, RepoId, TokenId, UserId};
+use crate::ids::{GitId, LockId, PushId, RepoId, TokenId, UserId};
 use crate::names::OwnerName;
 
 /// Most bytes of push options that are kept in a row; further options are left out.
@@ -69,6 +69,8 @@ pub struct NewPush {
     pub options: Vec<String>,
     /// The version of the repository's locks that the push looked at; `None` if it looked at none.
     pub locks_version: Option<i64>,
+    /// Locks of the pusher that go once a ref has moved, each with the place of that ref in the push.
+    pub releases: Vec<(usize, LockId)>,
 }
 
 /// What became of [`Db::begin_push`].
@@ -148,6 +150,7 @@ impl Db {
                 .await?
                 .int("seq")?;
                 insert_refs(&mut tx, seq, &refs, None).await?;
+                insert_releases(&mut tx, seq, &push.releases).await?;
                 Ok(BeginPush::Begun(id))
             })
         })
@@ -188,6 +191,10 @@ impl Db {
                     .execute(&mut *tx.conn)
                     .await?;
                 remember_refs(&mut tx, repo, seq).await?;
+                sqlx::query("DELETE FROM push_releases WHERE push_seq = $1")
+                    .bind(seq)
+                    .execute(&mut *tx.conn)
+                    .await?;
                 Ok(FinishPush::Done)
             })
         })
@@ -303,6 +310,18 @@ fn options_json(options: Vec<String>) -> String {
         })
         .collect();
     serde_json::Value::from(kept).to_string()
+}
+
+async fn insert_releases(tx: &mut WriteTx<'_>, seq: i64, releases: &[(usize, LockId)]) -> Result<(), DbError> {
+    for (ord, lock) in releases {
+        sqlx::query("INSERT INTO push_releases (push_seq, ord, lock_id) VALUES ($1, $2, $3)")
+            .bind(seq)
+            .bind(i64::try_from(*ord).unwrap_or(i64::MAX))
+            .bind(lock.as_bytes().as_slice())
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn insert_refs(tx: &mut WriteTx<'_>, seq: i64, refs: &[RefChange], applied: Option<bool>) -> Result<(), DbError> {

@@ -3,7 +3,8 @@
 //! The variable is read once, at the first use after the process started. It holds names separated
 //! by commas: a point such as `after-pack-rename`, where the process then aborts as if the power
 //! had failed, or a switch that turns one safeguard off, so that a test can show that it would
-//! notice: `no-fsync`, `no-quarantine`, `no-cas`, `no-settle`, `no-sweep`, `no-lock-order`.
+//! notice: `no-fsync`, `no-quarantine`, `no-cas`, `no-settle`, `no-sweep`, `no-lock-order`,
+//! `no-release-row`.
 
 use std::sync::OnceLock;
 

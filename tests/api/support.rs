@@ -157,6 +157,7 @@ impl Server {
                 atomic: false,
                 options: Vec::new(),
                 locks_version: None,
+                releases: Vec::new(),
             };
             self.app.db.begin_push(push, refs).await.expect("stored")
         });

@@ -61,6 +61,7 @@ fn push(repo: &RepoRow, user: &UserRow, locks_version: i64) -> NewPush {
         atomic: false,
         options: Vec::new(),
         locks_version: Some(locks_version),
+        releases: Vec::new(),
     }
 }
 

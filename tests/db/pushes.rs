@@ -29,6 +29,7 @@ fn push(repo: &RepoRow, user: &UserRow) -> NewPush {
         atomic: false,
         options: vec!["ci.skip".into()],
         locks_version: None,
+        releases: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::repositories::{self, on_disk};
-use crate::support::{Person, TestServer, WorkTree};
+use crate::support::{Person, Request, TestServer, WorkTree};
 
 /// One kind of push, on top of `main` and five branches that are there.
 struct Kind {
@@ -267,6 +267,44 @@ fn crash_in_a_shallow_push(point: &str, switched_off: &str) -> Result<bool, Stri
         1
     );
     Ok(true)
+}
+
+/// Stops the server after the refs of a push have moved whose locks go with it. The paths that are locked after the
+/// next start, which has the safeguards in `switched_off`.
+fn locks_after_a_crash(switched_off: &str) -> Vec<String> {
+    let Song { mut server, tree, anna } = song(&KINDS[0]);
+    let rest = |server: &TestServer, method: &str, path: &str, body: serde_json::Value| {
+        let request = Request::json(method, &format!("/api/v1/repos/anna/song/{path}"), &body);
+        let answer = server.send(request.by(&anna));
+        assert!((200..300).contains(&answer.status), "{}", answer.status);
+        serde_json::from_slice::<serde_json::Value>(&answer.body).expect("JSON")
+    };
+    let rules = serde_json::json!({"release_after_push": true});
+    rest(&server, "PATCH", "lock-rules", rules);
+    for path in ["Song.txt", "other.txt"] {
+        rest(&server, "POST", "locks", serde_json::json!({ "path": path }));
+    }
+    server.stop();
+    server.start_again_with("AUXIN_FAULT", &format!("after-refs,{switched_off}"));
+    tree.push("anna/song", &["main"]);
+    server.wait_for_end();
+    server.start_again_with("AUXIN_FAULT", switched_off);
+    let list = server.send(Request::get("/api/v1/repos/anna/song/locks").by(&anna));
+    let list: serde_json::Value = serde_json::from_slice(&list.body).expect("JSON");
+    let locks = list["locks"].as_array().expect("locks").iter();
+    locks
+        .map(|lock| lock["path"].as_str().expect("a path").to_owned())
+        .collect()
+}
+
+#[test]
+fn locks_that_go_with_a_push_are_gone_after_a_crash_once_its_refs_have_moved() {
+    assert_eq!(locks_after_a_crash(""), ["other.txt"]);
+}
+
+#[test]
+fn without_the_row_the_check_finds_the_lock_of_a_push_that_crashed() {
+    assert_eq!(locks_after_a_crash("no-release-row"), ["Song.txt", "other.txt"]);
 }
 
 /// Every kind of push is stopped at `point`; at least one of them gets there.

@@ -46,7 +46,11 @@ struct Consequence {
 }
 
 /// Everything that follows, in this order.
-const CONSEQUENCES: [Consequence; 2] = [
+const CONSEQUENCES: [Consequence; 3] = [
+    Consequence {
+        name: "locks",
+        run: release_locks,
+    },
     Consequence {
         name: "head",
         run: name_first_branch,
@@ -102,6 +106,17 @@ fn name_first_branch(pushed: &Pushed<'_>) -> Result<Vec<String>, Failure> {
         short(chosen),
         short(branch)
     )])
+}
+
+/// The pusher's locks on what was pushed go, if the rules of the repository say so.
+fn release_locks(pushed: &Pushed<'_>) -> Result<Vec<String>, Failure> {
+    let moved = pushed.applied.iter().map(|change| change.name.clone()).collect();
+    let released = pushed.db.release_pushed_locks(pushed.id, moved);
+    let paths = pushed.handle.block_on(released)?;
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!("Released your locks on {}.", paths.join(", "))])
 }
 
 /// One line in the log for every push.

@@ -172,6 +172,7 @@ impl PushGate for Gate<'_> {
                 atomic,
                 options: self.options.clone(),
                 locks_version: (!fault::is_on("no-lock-order")).then_some(self.locks.version),
+                releases: self.releases(),
             };
             let begun = self.handle.block_on(self.inner.db.begin_push(push, self.refs.clone()));
             match begun.map_err(|error| self.failed(&error))? {
@@ -224,7 +225,6 @@ impl PushGate for Gate<'_> {
             self.inner.made.keep(self.repo.id);
             self.inner.pushed_to.note(self.repo.id);
             lines = self.about_repository();
-            lines.extend(self.release_locks(&moved));
             // Told once, also where a hook took a part of the push.
             self.is_made = false;
             self.repo.renamed_from = None;
@@ -260,23 +260,18 @@ impl PushGate for Gate<'_> {
 }
 
 impl Gate<'_> {
-    /// Releases the pusher's locks on what has been pushed, where they go after a push.
-    fn release_locks(&self, moved: &[RefChange]) -> Option<String> {
-        let has_moved = |name: &[u8]| moved.iter().any(|change| change.name == name);
-        let pushed = self.locks.own.iter().filter(|(name, _)| has_moved(name));
-        let ids: Vec<LockId> = pushed.flat_map(|(_, ids)| ids).copied().collect();
-        if ids.is_empty() {
-            return None;
+    /// The pusher's locks on what is pushed, where they go after a push.
+    fn releases(&self) -> Vec<(usize, LockId)> {
+        if fault::is_on("no-release-row") {
+            return Vec::new();
         }
-        let released = self.inner.db.release_pushed_locks(self.repo.id, self.by.id, ids);
-        match self.handle.block_on(released) {
-            Ok(paths) if paths.is_empty() => None,
-            Ok(paths) => Some(format!("Released your locks on {}.", paths.join(", "))),
-            Err(error) => {
-                tracing::warn!(repo.id = %self.repo.id, %error, "Locks stay after a push");
-                None
-            }
-        }
+        let places: HashMap<&[u8], usize> = (self.refs.iter().enumerate())
+            .map(|(ord, change)| (change.name.as_slice(), ord))
+            .collect();
+        let own = self.locks.own.iter();
+        let own = own.filter_map(|(name, ids)| Some((*places.get(name.as_slice())?, ids)));
+        own.flat_map(|(ord, ids)| ids.iter().map(move |id| (ord, *id)))
+            .collect()
     }
 
     /// The repository as the one who pushes may use it now.

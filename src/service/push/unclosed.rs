@@ -76,6 +76,7 @@ mod tests {
             atomic: true,
             options: Vec::new(),
             locks_version: None,
+            releases: Vec::new(),
         };
         let change = RefChange {
             name: b"refs/heads/main".to_vec(),

@@ -180,6 +180,7 @@ async fn a_repository_that_a_push_made_is_removed_only_while_nothing_got_into_it
         atomic: false,
         options: Vec::new(),
         locks_version: None,
+        releases: Vec::new(),
     };
     let change = RefChange {
         name: b"refs/heads/main".to_vec(),
