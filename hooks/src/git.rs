@@ -33,21 +33,20 @@ pub enum GitError {
     },
 }
 
+/// What keeps Git from asking a person, and from fetching what it lacks.
+const QUIET: [(&str, &str); 4] = [
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", ""),
+    ("GCM_INTERACTIVE", "never"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+];
+
 /// Runs git in the current folder.
 ///
 /// # Errors
 /// [`GitError::Absent`] or [`GitError::Io`]; that it failed is in the output.
 pub fn run<S: AsRef<OsStr>>(args: &[S]) -> Result<Output, GitError> {
-    let from_git = std::env::var_os("GIT_EXEC_PATH").map(|folder| Path::new(&folder).join("git"));
-    let places = [PathBuf::from("git")].into_iter().chain(from_git);
-    for program in places.chain(PLACES.iter().map(PathBuf::from)) {
-        let ran = Command::new(program).args(args).stdin(Stdio::null()).output();
-        match ran {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            ran => return Ok(ran?),
-        }
-    }
-    Err(GitError::Absent)
+    first_that_is_there(|git| git.args(args).stdin(Stdio::null()).output())
 }
 
 /// Runs git in the current folder with something on its standard input. What it asks a person goes to the terminal.
@@ -55,24 +54,42 @@ pub fn run<S: AsRef<OsStr>>(args: &[S]) -> Result<Output, GitError> {
 /// # Errors
 /// [`GitError::Absent`] or [`GitError::Io`]; that it failed is in the output.
 pub fn run_with_input<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Result<Output, GitError> {
+    first_that_is_there(|git| piped(git.args(args), input))
+}
+
+/// As [`run_with_input`], but it asks nobody anything, neither a person nor a server.
+///
+/// # Errors
+/// [`GitError::Absent`] or [`GitError::Io`]; that it failed is in the output.
+pub fn run_quietly<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Result<Output, GitError> {
+    first_that_is_there(|git| piped(git.args(args).envs(QUIET).stderr(Stdio::piped()), input))
+}
+
+fn first_that_is_there(run: impl Fn(&mut Command) -> io::Result<Output>) -> Result<Output, GitError> {
     let from_git = std::env::var_os("GIT_EXEC_PATH").map(|folder| Path::new(&folder).join("git"));
     let places = [PathBuf::from("git")].into_iter().chain(from_git);
     for program in places.chain(PLACES.iter().map(PathBuf::from)) {
-        let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-        match command.spawn() {
+        match run(&mut Command::new(program)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-            Ok(mut child) => {
-                if let Some(mut pipe) = child.stdin.take() {
-                    // Short, and a git that does not read it tells why by its status.
-                    let _ = pipe.write_all(input);
-                }
-                return Ok(child.wait_with_output()?);
-            }
+            ran => return Ok(ran?),
         }
     }
     Err(GitError::Absent)
+}
+
+/// Writes and reads at the same time: what git prints meanwhile may be more than a pipe holds.
+fn piped(command: &mut Command, input: &[u8]) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let pipe = child.stdin.take();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(mut pipe) = pipe {
+                // A git that does not read it tells why by its status.
+                let _ = pipe.write_all(input);
+            }
+        });
+        child.wait_with_output()
+    })
 }
 
 /// What git prints, without the line ending.

@@ -12,6 +12,7 @@ pub mod locks;
 pub mod logic;
 mod patterns;
 pub mod setup;
+pub mod status;
 pub mod transfer;
 
 pub use init::{Added, InitError, Report, init};

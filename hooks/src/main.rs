@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use git_auxin::setup::{self, Scope, SetupError};
-use git_auxin::{Report, init, locks, transfer};
+use git_auxin::setup::{self, Scope};
+use git_auxin::{Report, init, locks, status, transfer};
 
 const USAGE: &str = "\
 Usage: git auxin <command>
@@ -16,7 +16,8 @@ Commands:
       --path PATH       name the program at PATH instead of this one
       --local, --system change the settings of this repository or machine, not yours
       --uninstall       take the settings out again
-  status          tell whether everything is set up
+  status          locks, sound that is not pushed or not here, and what is not set up
+      --json            the same for programs
   lock, locks, unlock, ask, hand-over, steal, keep
                   who works on what; `git auxin lock` tells how
   transfer        what Git LFS starts; not for people
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         [Some("init")] => run_init(Path::new(".")),
         [Some("init"), folder] if folder.is_none_or(|folder| !folder.starts_with('-')) => run_init(Path::new(&args[1])),
         [Some("install"), ..] => run_install(&args[1..]),
-        [Some("status")] => run_status(),
+        [Some("status")] => run_status(false),
+        [Some("status"), Some("--json")] => run_status(true),
         [Some("transfer")] => run_transfer(),
         words => match words
             .iter()
@@ -124,18 +126,20 @@ fn run_transfer() -> ExitCode {
     }
 }
 
-fn run_status() -> ExitCode {
-    let found: Result<_, SetupError> = setup::status();
-    match found {
-        Ok(findings) => {
-            for finding in &findings {
-                let mark = if finding.is_problem { "!" } else { " " };
-                println!("{mark} {:<17} {}", finding.subject, finding.text);
-            }
-            ExitCode::from(u8::from(findings.iter().any(|finding| finding.is_problem)))
+fn run_status(is_json: bool) -> ExitCode {
+    let found = match status::status() {
+        Ok(found) => found,
+        Err(error) => return refused(error),
+    };
+    if is_json {
+        match serde_json::to_string_pretty(&found) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return refused(error),
         }
-        Err(error) => refused(error),
+    } else {
+        found.lines().iter().for_each(|line| println!("{line}"));
     }
+    ExitCode::from(u8::from(found.has_problem()))
 }
 
 fn run_init(folder: &Path) -> ExitCode {

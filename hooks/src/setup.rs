@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use crate::git::{self, GitError};
 
 /// The name of the transfer, for which a server and `git lfs` agree on this program.
@@ -92,7 +94,7 @@ pub fn uninstall(scope: Scope) -> Result<bool, SetupError> {
 }
 
 /// One line of `git auxin status`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is about.
     pub subject: &'static str,

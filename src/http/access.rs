@@ -18,7 +18,7 @@ use super::Web;
 use super::error::Problem;
 use super::log::Facts;
 use super::path::{self, Address};
-use crate::ids::RepoId;
+use crate::ids::{RepoId, UserId};
 use crate::names::RepoAddress;
 use crate::service::fetch::Fetch;
 use crate::service::lfs::Grant;
@@ -64,6 +64,14 @@ impl Reader {
     /// The repository.
     pub(super) fn repo(self) -> Opened {
         self.repo
+    }
+
+    /// Who, unless it is a stranger.
+    pub(super) fn user(&self) -> Option<UserId> {
+        match self.caller {
+            CallerKey::User(user) => Some(user),
+            CallerKey::Address(_) => None,
+        }
     }
 
     /// What a fetch is about.

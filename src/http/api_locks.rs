@@ -15,6 +15,7 @@ use super::error::{self, Problem};
 use super::git::Payload;
 use super::headers::no_cache;
 use super::path::{self, LocksPart};
+use crate::ids::UserId;
 use crate::service::locks::{LockQuery, LockWish};
 use crate::service::{LockError, LockRow, LockRules, LockRulesChange, Opened, PushTarget, SignedIn};
 
@@ -48,6 +49,7 @@ struct ListParameters {
 
 async fn list(State(web): State<Web>, reader: Reader, uri: Uri) -> Result<Response, Problem> {
     let Query(parameters) = Query::<ListParameters>::try_from_uri(&uri).map_err(bad_query)?;
+    let me = reader.user();
     let repo = reader.repo();
     let limit = parameters.limit;
     let query = LockQuery {
@@ -59,7 +61,7 @@ async fn list(State(web): State<Web>, reader: Reader, uri: Uri) -> Result<Respon
     };
     let page = web.app.locks.list(&repo, query).await?;
     let rules = web.app.locks.rules(&repo).await?;
-    let locks: Vec<Value> = page.locks.iter().map(|lock| shown(&web, &rules, lock)).collect();
+    let locks: Vec<Value> = page.locks.iter().map(|lock| shown_to(me, &web, &rules, lock)).collect();
     let mut response = json_response(&json!({ "locks": locks, "next_cursor": page.next_cursor }));
     if let Some(cursor) = page.next_cursor {
         let limit = limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
@@ -116,6 +118,7 @@ async fn show(State(web): State<Web>, reader: Reader, uri: Uri) -> Result<Respon
     let LocksPart::One(id) = path::locks_part(uri.path()) else {
         return Err(Problem::no_such_page());
     };
+    let me = reader.user();
     let repo = reader.repo();
     let (lock, asks) = web.app.locks.show(&repo, &id).await?;
     let rules = web.app.locks.rules(&repo).await?;
@@ -124,7 +127,7 @@ async fn show(State(web): State<Web>, reader: Reader, uri: Uri) -> Result<Respon
         .map(|ask| json!({ "name": ask.name, "note": ask.note, "asked_at": time(ask.asked_at_us) }))
         .collect();
     Ok(json_response(
-        &json!({ "lock": shown(&web, &rules, &lock), "asks": asks }),
+        &json!({ "lock": shown_to(me, &web, &rules, &lock), "asks": asks }),
     ))
 }
 
@@ -205,6 +208,13 @@ fn existing(pusher: Pusher) -> Result<(SignedIn, Opened), Problem> {
 async fn answer(web: &Web, repo: &Opened, lock: &LockRow) -> Result<Response, Problem> {
     let rules = web.app.locks.rules(repo).await?;
     Ok(json_response(&json!({ "lock": shown(web, &rules, lock) })))
+}
+
+/// With a word on whose it is.
+fn shown_to(me: Option<UserId>, web: &Web, rules: &LockRules, lock: &LockRow) -> Value {
+    let mut shown = shown(web, rules, lock);
+    shown["is_mine"] = json!(me == Some(lock.holder));
+    shown
 }
 
 fn shown(web: &Web, rules: &LockRules, lock: &LockRow) -> Value {

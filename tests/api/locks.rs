@@ -442,6 +442,10 @@ fn a_lock_of_the_rest_api_has_a_reason_is_asked_for_handed_over_and_stolen() {
         json!({"note": "need the bass"}),
     );
     assert_eq!(status, 200);
+    for (name, is_mine) in [("ben", true), ("rita", false)] {
+        let (_, page) = rest(&server, name, "GET", "", json!({}));
+        assert_eq!(page["locks"][0]["is_mine"], is_mine, "{name}: {page}");
+    }
     let (_, shown) = rest(&server, "rita", "GET", &format!("/{id}"), json!({}));
     assert_eq!(
         (&shown["asks"][0]["name"], &shown["asks"][0]["note"]),

@@ -1,44 +1,9 @@
 //! The client program with the real git, the real git-lfs and the real server: only what is new travels.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-use crate::support::{KIB, MIB, Outcome, Person, TestServer, WorkTree, noise, run, server};
-
-/// The client program, built beside the server.
-fn client() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = server::program().parent().expect("a folder");
-        let target = folder.parent().expect("a folder");
-        run(Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--locked",
-                "--offline",
-                "-q",
-                "-p",
-                "git-auxin",
-                "--target-dir",
-            ])
-            .arg(target)
-            .current_dir(env!("CARGO_MANIFEST_DIR")))
-        .assert_ok();
-        folder.join("git-auxin")
-    })
-}
-
-/// Sets it up for a person.
-fn install(person: &Person) {
-    person.git(&["lfs", "install", "--skip-repo"]).assert_ok();
-    run(Command::new(client())
-        .arg("install")
-        .env("HOME", person.home())
-        .env("XDG_CONFIG_HOME", person.home().join(".config"))
-        .env("GIT_CONFIG_NOSYSTEM", "1"))
-    .assert_ok();
-}
+use crate::support::client::install;
+use crate::support::{KIB, MIB, Outcome, Person, TestServer, WorkTree, noise, run};
 
 fn song(person: &Person) -> WorkTree {
     let song = person.new_project("song");

@@ -1,11 +1,8 @@
 //! Locks with stock git and git-lfs.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
+use crate::support::client::auxin;
 use crate::support::process;
-use crate::support::{Outcome, Person, Request, TestServer, WorkTree, run};
+use crate::support::{Outcome, Person, Request, TestServer, WorkTree};
 
 const SONG: &str = "anna/song";
 
@@ -391,40 +388,6 @@ fn a_lock_on_an_old_version_warns_or_is_refused() {
     let newest = of_anna.id("main");
     let taken = rest(&server, &ben, "POST", "locks", &wish("notes.txt", &newest), 201);
     assert!(taken["warning"].is_null(), "{taken}");
-}
-
-/// The folder of the client program, which is built if need be.
-fn client_folder() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--package",
-                "git-auxin",
-                "--bin",
-                "git-auxin",
-            ])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "git-auxin cannot be built");
-    });
-    PathBuf::from(env!("CARGO_BIN_EXE_auxin"))
-        .parent()
-        .expect("a folder")
-        .to_owned()
-}
-
-/// Runs `git auxin` in a clone.
-#[track_caller]
-fn auxin(tree: &WorkTree, words: &[&str]) -> Outcome {
-    let args = [&["auxin"], words].concat();
-    let mut command = tree.person.command_in(&tree.folder, &args);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{}:{path}", client_folder().display()));
-    run(&mut command)
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod support;
 mod accounts;
 mod bundles;
 mod chunked_transfer;
+mod client_status;
 mod clone_fetch;
 mod dependencies;
 mod first_five_minutes;

@@ -5,6 +5,7 @@
 //! "give it time".
 
 pub mod cgi;
+pub mod client;
 pub mod clients;
 pub mod git;
 pub mod http;

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use self::server::{Server, escape};
+pub(crate) use self::server::Server;
+use self::server::escape;
 use crate::git::{self, GitError};
 
 /// Why nothing was done.

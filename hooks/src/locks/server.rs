@@ -15,7 +15,7 @@ const WHOLE: Duration = Duration::from_secs(120);
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
 /// A repository on a server.
-pub(super) struct Server {
+pub(crate) struct Server {
     agent: Agent,
     /// `https://HOST`
     host_url: String,
@@ -25,6 +25,8 @@ pub(super) struct Server {
     authorization: Option<String>,
     /// What Git gave, to be told whether it was good.
     given: Option<String>,
+    /// Nobody is asked for a password.
+    is_quiet: bool,
 }
 
 /// Where the REST API of the repository with this address is: the server's own address, and that of the API.
@@ -55,7 +57,7 @@ pub(super) fn api_of(remote_url: &str) -> Option<(String, String, Option<String>
 
 impl Server {
     /// The server that the current branch is pushed to, else `origin`.
-    pub(super) fn of_repository() -> Result<Self, LockError> {
+    pub(crate) fn of_repository() -> Result<Self, LockError> {
         let branch = git::run(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
         let branch = String::from_utf8_lossy(&branch.stdout).trim().to_owned();
         let key = format!("branch.{branch}.remote");
@@ -88,11 +90,18 @@ impl Server {
             user,
             authorization: None,
             given: None,
+            is_quiet: false,
         })
     }
 
+    /// The same with what Git knows already: nobody is asked for a password.
+    pub(crate) fn asking_nobody(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     /// One request; its JSON, or the sentence of the server.
-    pub(super) fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), LockError> {
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), LockError> {
         if self.authorization.is_none() {
             self.sign_in()?;
         }
@@ -135,7 +144,12 @@ impl Server {
             question.push_str(&format!("username={user}\n"));
         }
         question.push('\n');
-        let output = git::run_with_input(&["credential", "fill"], question.as_bytes())?;
+        let ask = if self.is_quiet {
+            git::run_quietly
+        } else {
+            git::run_with_input
+        };
+        let output = ask(&["credential", "fill"], question.as_bytes())?;
         if !output.status.success() {
             return Err(LockError::NoCredentials(self.host_url.clone()));
         }

@@ -14,7 +14,7 @@
 mod agent;
 mod download;
 pub mod lines;
-mod local;
+pub(crate) mod local;
 mod remote;
 mod settings;
 mod upload;
