@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::Settings;
+use crate::config::{Settings, StoreSettings};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
@@ -118,7 +118,7 @@ impl App {
             &data.cache(),
             nonce_seed,
         );
-        let store = Store::on_disk(&data.store())?;
+        let store = open_store(&settings.store, &data)?;
         let keeping = Keeping::new(config.clone(), db.clone(), store.clone(), repos.clone());
         let links = Links::new(&signing_key, db.clock().clone());
         let large_files = LargeFiles::new(
@@ -172,4 +172,12 @@ impl App {
     pub async fn close(&self) {
         self.db.close().await;
     }
+}
+
+/// The bucket of the settings, or else the data folder's own store.
+fn open_store(settings: &StoreSettings, data: &DataFolder) -> Result<Store, StorageError> {
+    if settings.url.is_empty() {
+        return Store::on_disk(&data.store());
+    }
+    Store::in_bucket(settings)
 }

@@ -6,6 +6,7 @@
 //! rising order; [`parse`] does that on plain text and never touches the disk, [`load`] reads the
 //! file and the environment of a real process.
 
+mod bucket_url;
 mod key;
 mod load;
 mod parse;
@@ -293,6 +294,29 @@ settings! {
         max_push_paths: u64 = 1_000_000, Rule::Range(1, 1 << 40);
     }
 
+    /// Where large files are stored.
+    store: StoreSettings {
+        /// A bucket, such as `s3://studio/auxin`. Empty: the folder `store/` of the data folder. Keys come from the
+        /// environment (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`) or the machine's role, never from here.
+        url: String = String::new(), Rule::Text {
+            allowed: "empty, or an address such as \"s3://studio/auxin\"",
+            holds: |text| text.is_empty() || bucket_url::bucket_and_prefix(text).is_some(),
+        };
+        /// Address of the S3-compatible service. Empty: Amazon's.
+        endpoint: String = String::new(), Rule::Text {
+            allowed: "empty, or an address such as \"https://s3.example.org\"",
+            holds: |text| text.is_empty() || public_url::is_public_url(text),
+        };
+        /// Region of the bucket. Empty: that of the environment (`AWS_REGION`), or `us-east-1`.
+        region: String = String::new(), Rule::Any;
+        /// The service may be reached without TLS.
+        allow_http: bool = false, Rule::Any;
+        /// How often a request to the service is sent again that failed.
+        max_retries: usize = 8, Rule::Range(0, 1000);
+        /// How long one request may take, and for how long it is sent again, in seconds.
+        timeout_secs: u64 = 60, Rule::Range(1, 3600);
+    }
+
     /// Care for repositories, done by the server itself: packs, bitmaps, unreachable objects.
     maintenance: MaintenanceSettings {
         /// The server cares for repositories by itself, after pushes and now and then.
@@ -345,6 +369,13 @@ impl ServerSettings {
         } else {
             format!("{scheme}://{bound}")
         }
+    }
+}
+
+impl StoreSettings {
+    /// The bucket and the prefix of keys in it; `None` if files lie in the data folder.
+    pub fn bucket(&self) -> Option<(&str, &str)> {
+        bucket_url::bucket_and_prefix(&self.url)
     }
 }
 

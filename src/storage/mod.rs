@@ -5,6 +5,7 @@
 //! after the object; so what nobody speaks of is rest and may go.
 
 mod listing;
+mod s3;
 
 use std::io;
 use std::ops::Range;
@@ -37,6 +38,17 @@ pub enum StorageError {
         /// What is wrong.
         #[source]
         cause: object_store::Error,
+    },
+    /// The bucket cannot be used.
+    #[error(
+        "{url}: cannot be used as an object store; the address is s3://BUCKET or s3://BUCKET/PREFIX, keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )]
+    Bucket {
+        /// Its address.
+        url: String,
+        /// What is wrong, if more is known.
+        #[source]
+        cause: Option<object_store::Error>,
     },
     /// An object is not there.
     #[error("{0}: not in the object store; restore it from a backup")]
@@ -90,8 +102,16 @@ impl std::fmt::Display for Key {
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// Where it lies on this machine.
-    folder: PathBuf,
+    place: Place,
+}
+
+/// Where a store is.
+#[derive(Clone, Debug)]
+enum Place {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A bucket.
+    Bucket,
 }
 
 impl Store {
@@ -106,16 +126,19 @@ impl Store {
         })?;
         Ok(Self {
             objects: Arc::new(local.with_fsync(true)),
-            folder: folder.to_owned(),
+            place: Place::Folder(folder.to_owned()),
         })
     }
 
-    /// Removes what a killed process was writing. For the start of a server, before anything is written; blocks.
+    /// Removes what a killed process was writing; in a bucket that is for a rule of the bucket. For the start of a server, before anything is written; blocks.
     ///
     /// # Errors
     /// The disk's.
     pub fn sweep(&self) -> io::Result<()> {
-        let mut folders = vec![self.folder.join(PACKS)];
+        let Place::Folder(folder) = &self.place else {
+            return Ok(());
+        };
+        let mut folders = vec![folder.join(PACKS)];
         while let Some(folder) = folders.pop() {
             let entries = match std::fs::read_dir(&folder) {
                 Ok(entries) => entries,
@@ -141,10 +164,10 @@ impl Store {
     /// [`StorageError::Failed`]
     pub async fn write(&self) -> Result<Writing, StorageError> {
         let key = Key::fresh();
-        let upload = self.objects.put_multipart(&key.path()).await.map_err(failed(&key))?;
         Ok(Writing {
+            objects: Arc::clone(&self.objects),
             key,
-            upload,
+            upload: None,
             buffer: BytesMut::new(),
         })
     }
@@ -181,8 +204,10 @@ fn failed(key: &Key) -> impl Fn(object_store::Error) -> StorageError {
 
 /// An object that is being written; it is aborted by [`Writing::abort`], and never appears if it is dropped.
 pub struct Writing {
+    objects: Arc<dyn ObjectStore>,
     key: Key,
-    upload: Box<dyn MultipartUpload>,
+    /// Begun with the first part; what fits one is put at once.
+    upload: Option<Box<dyn MultipartUpload>>,
     buffer: BytesMut,
 }
 
@@ -205,8 +230,15 @@ impl Writing {
     }
 
     async fn send(&mut self) -> Result<(), StorageError> {
-        let part = self.buffer.split().freeze();
-        self.upload.put_part(part.into()).await.map_err(failed(&self.key))
+        let failed = failed(&self.key);
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            none => none.insert(self.objects.put_multipart(&self.key.path()).await.map_err(&failed)?),
+        };
+        upload
+            .put_part(self.buffer.split().freeze().into())
+            .await
+            .map_err(&failed)
     }
 
     /// Puts it into the store, durably.
@@ -214,16 +246,24 @@ impl Writing {
     /// # Errors
     /// [`StorageError::Failed`]; then it is not there.
     pub async fn complete(mut self) -> Result<Key, StorageError> {
-        if !self.buffer.is_empty() {
+        if self.upload.is_some() && !self.buffer.is_empty() {
             self.send().await?;
         }
-        self.upload.complete().await.map_err(failed(&self.key))?;
+        match &mut self.upload {
+            Some(upload) => upload.complete().await.map_err(failed(&self.key))?,
+            None => {
+                let whole = self.buffer.split().freeze();
+                let put = self.objects.put(&self.key.path(), whole.into()).await;
+                put.map_err(failed(&self.key))?
+            }
+        };
         Ok(self.key)
     }
 
     /// Throws it away.
     pub async fn abort(mut self) {
-        if let Err(error) = self.upload.abort().await {
+        let Some(upload) = &mut self.upload else { return };
+        if let Err(error) = upload.abort().await {
             tracing::warn!(key = %self.key, %error, "An unfinished object stays behind in the store");
         }
     }

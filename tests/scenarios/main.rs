@@ -7,6 +7,7 @@
 mod support;
 
 mod accounts;
+mod buckets;
 mod bundles;
 mod chunked_transfer;
 mod client_status;

@@ -14,6 +14,7 @@ pub mod process;
 pub mod random;
 pub mod repositories;
 pub mod run;
+pub mod s3;
 pub mod server;
 pub mod wire;
 
