@@ -1,10 +1,13 @@
 //! Behind nginx with TLS in front, and with certificates of our own.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{MIB, Person, TestServer, noise, process, run};
+use crate::support::client::{auxin, install};
+use crate::support::{GitProgram, MIB, Person, TestServer, noise, process, run};
 
 /// A certificate for 127.0.0.1 that signs itself, and its key.
 fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
@@ -30,6 +33,67 @@ fn certificate(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     (cert, key)
 }
 
+/// A certificate for this name, signed by the authority, and its key.
+fn signed_certificate(folder: &Path, name: &str, authority: &(PathBuf, PathBuf)) -> (PathBuf, PathBuf) {
+    let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+    let (cert, key, request, extensions) = (file("pem"), file("key"), file("csr"), file("ext"));
+    let facts = format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n");
+    std::fs::write(&extensions, facts).expect("a file");
+    run(Command::new("openssl")
+        .args(["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-subj", &format!("/CN={name}"), "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&request))
+    .assert_ok();
+    run(Command::new("openssl")
+        .args(["x509", "-req", "-days", "3650", "-CAcreateserial", "-in"])
+        .arg(&request)
+        .arg("-CA")
+        .arg(&authority.0)
+        .arg("-CAkey")
+        .arg(&authority.1)
+        .arg("-extfile")
+        .arg(&extensions)
+        .arg("-out")
+        .arg(&cert))
+    .assert_ok();
+    (cert, key)
+}
+
+/// A proxy that reaches one port of this machine, whatever name is asked for; its own port.
+fn tunnel_to(port: u16) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let own = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            std::thread::spawn(move || drop(tunnel(client, port)));
+        }
+    });
+    own
+}
+
+fn tunnel(mut client: TcpStream, port: u16) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 8000 {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    if !head.starts_with(b"CONNECT studio.invalid:") {
+        return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut from_client, &mut to_server));
+        drop(to_server.shutdown(std::net::Shutdown::Write));
+    });
+    std::io::copy(&mut server, &mut client)?;
+    client.shutdown(std::net::Shutdown::Both)
+}
+
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -50,6 +114,19 @@ impl Nginx {
 
     /// At `https://127.0.0.1:PORT` and `path`, which it takes off.
     fn start_at(port: u16, path: &str, folder: &Path, server: &TestServer, cert: &Path, key: &Path) -> Self {
+        Self::start_with(port, path, "", folder, server, cert, key)
+    }
+
+    /// The same with one more rule.
+    fn start_with(
+        port: u16,
+        path: &str,
+        rule: &str,
+        folder: &Path,
+        server: &TestServer,
+        cert: &Path,
+        key: &Path,
+    ) -> Self {
         let root = if path == "/" { "" } else { "/" };
         let at = folder.display();
         let config = format!(
@@ -60,7 +137,7 @@ impl Nginx {
              uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
              server {{ listen 127.0.0.1:{port} ssl http2;\n\
              ssl_certificate {}; ssl_certificate_key {};\n\
-             client_max_body_size 0;\n\
+             client_max_body_size 0; {rule}\n\
              location {path} {{ proxy_pass http://{}{root};\n\
              proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off;\n\
              proxy_set_header Host $host; proxy_set_header X-Forwarded-Proto https;\n\
@@ -83,7 +160,7 @@ impl Nginx {
         let mut nginx = Self { process, port };
         process::wait_until("nginx answers", Duration::from_secs(20), || {
             assert!(matches!(nginx.process.try_wait(), Ok(None)), "nginx ended");
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         nginx
     }
@@ -98,7 +175,7 @@ impl Drop for Nginx {
 
 /// The same person, who reaches the server at another address with this certificate.
 fn person_at(url: &str, person: &Person, cert: &Path) -> Person {
-    let person = Person::new(url, &person.name, &person.password, crate::support::GitProgram::first());
+    let person = Person::new(url, &person.name, &person.password, GitProgram::first());
     trust(&person, cert);
     person
 }
@@ -134,7 +211,7 @@ fn everything_works_behind_nginx_with_tls_in_front() {
         anna.url("").trim_end_matches("/.git"),
         "anna",
         "wrong",
-        crate::support::GitProgram::first(),
+        GitProgram::first(),
     );
     trust(&wrong, &cert);
     wrong
@@ -199,6 +276,90 @@ fn large_files_pass_a_proxy_with_tls_at_the_public_address() {
 
     let copy = anna.clone_repo("anna/song", "copy", &[]);
     assert!(std::fs::read(copy.folder.join("take.wav")).expect("readable") == take);
+}
+
+#[test]
+fn the_client_program_goes_where_git_goes() {
+    let port = free_port();
+    let public_url = format!("https://studio.invalid:{port}");
+    let server = TestServer::prepare()
+        .setting("server.trusted_proxies", "[\"127.0.0.0/8\"]")
+        .setting("server.public_url", &public_url)
+        .start();
+    let folder = server.scratch();
+    let authority = certificate(&folder, "authority");
+    let (cert, key) = signed_certificate(&folder, "studio.invalid", &authority);
+    let rule = "if ($http_x_studio != \"yes\") { return 403; }";
+    let _nginx = Nginx::start_with(port, "/", rule, &folder, &server, &cert, &key);
+    let account = server.user("anna");
+    let anna = Person::new(&public_url, "anna", "", GitProgram::first());
+    std::fs::remove_file(anna.home().join(".git-credentials")).expect("removed");
+    anna.git(&["config", "--global", "--unset", "credential.helper"])
+        .assert_ok();
+    install(&anna);
+    let helper = format!(
+        "!f() {{ echo username=anna; echo 'password={}'; }}; f",
+        account.password
+    );
+    let proxy = format!("http://127.0.0.1:{}", tunnel_to(port));
+    // All of it for this server alone.
+    let settings = [
+        (format!("credential.{public_url}.helper"), helper.as_str()),
+        (format!("credential.{public_url}.useHttpPath"), "true"),
+        (format!("http.{public_url}/.proxy"), &proxy),
+        (
+            format!("http.{public_url}/.sslCAInfo"),
+            authority.0.to_str().expect("text"),
+        ),
+        (format!("http.{public_url}/.extraHeader"), "X-Studio: yes"),
+    ];
+    for (name, value) in &settings {
+        anna.git(&["config", "--global", name, value]).assert_ok();
+    }
+    let song = anna.new_project("song");
+    song.git(&["lfs", "install", "--local"]).assert_ok();
+    let take = noise(3, 2 * MIB);
+    song.write(".gitattributes", "*.wav filter=lfs diff=lfs merge=lfs -text\n")
+        .write("take.wav", &take)
+        .commit("First take");
+    song.git(&["remote", "add", "origin", &anna.url("anna/song")])
+        .assert_ok();
+
+    song.git(&["push", "-q", "-u", "origin", "main"]).assert_ok();
+
+    let recipes = |folder: &Path| std::fs::read_dir(folder.join(".git/lfs/auxin/recipes")).map_or(0, Iterator::count);
+    assert_eq!(recipes(&song.folder), 1, "it went by the client program");
+    let copy = anna.clone_repo("anna/song", "copy", &[]);
+    assert!(std::fs::read(copy.folder.join("take.wav")).expect("readable") == take);
+    assert_eq!(recipes(&copy.folder), 1, "it came by the client program");
+    auxin(&copy, &["lock", "take.wav"]).assert_ok();
+    auxin(&copy, &["locks"]).assert_ok().assert_said("take.wav\tanna");
+    auxin(&copy, &["status"])
+        .assert_ok()
+        .assert_said("1 of yours: take.wav");
+
+    // Each of the settings is needed, and its lack is told.
+    for ((name, value), said) in settings.iter().zip([
+        "Git knows no name and password",
+        "",
+        "cannot be reached",
+        "name who has with http.sslCAInfo",
+        "answered 403",
+    ]) {
+        anna.git(&["config", "--global", "--unset", name]).assert_ok();
+        let locks = auxin(&copy, &["locks"]);
+        if said.is_empty() {
+            locks.assert_ok();
+        } else {
+            locks.assert_refused_with(said);
+            auxin(&copy, &["status"]).assert_failed().assert_said(said);
+        }
+        anna.git(&["config", "--global", name, value]).assert_ok();
+    }
+    let unverified = format!("http.{public_url}/.sslVerify");
+    anna.git(&["config", "--global", "--unset", &settings[3].0]).assert_ok();
+    anna.git(&["config", "--global", &unverified, "false"]).assert_ok();
+    auxin(&copy, &["locks"]).assert_ok();
 }
 
 #[test]

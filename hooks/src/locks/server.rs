@@ -8,9 +8,14 @@ use ureq::http::Request;
 
 use super::LockError;
 use crate::git;
+use crate::transfer::lines::Failure;
+use crate::transfer::settings::{self, Settings};
 
 const CONNECT: Duration = Duration::from_secs(30);
 const WHOLE: Duration = Duration::from_secs(120);
+/// Where nobody waits for it in particular.
+const CONNECT_QUIET: Duration = Duration::from_secs(5);
+const WHOLE_QUIET: Duration = Duration::from_secs(15);
 /// Longest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 8 << 20;
 
@@ -21,8 +26,13 @@ pub(crate) struct Server {
     host_url: String,
     /// `…/api/v1/repos/OWNER/NAME`
     base: String,
+    /// As Git's settings have it.
+    remote_url: String,
     user: Option<String>,
-    authorization: Option<String>,
+    /// What goes along with each request.
+    headers: Vec<(String, String)>,
+    /// Whether these tell who asks.
+    is_signed_in: bool,
     /// What Git gave, to be told whether it was good.
     given: Option<String>,
     /// Nobody is asked for a password.
@@ -58,6 +68,15 @@ pub(super) fn api_of(remote_url: &str) -> Option<(String, String, Option<String>
 impl Server {
     /// The server that the current branch is pushed to, else `origin`.
     pub(crate) fn of_repository() -> Result<Self, LockError> {
+        Self::open(false)
+    }
+
+    /// The same with what Git knows already, and soon: nobody is asked for a password.
+    pub(crate) fn asking_nobody() -> Result<Self, LockError> {
+        Self::open(true)
+    }
+
+    fn open(is_quiet: bool) -> Result<Self, LockError> {
         let branch = git::run(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
         let branch = String::from_utf8_lossy(&branch.stdout).trim().to_owned();
         let key = format!("branch.{branch}.remote");
@@ -67,47 +86,43 @@ impl Server {
             .find(|(found, _)| *found == key)
             .map(|(_, remote)| remote);
         let remote = remote.unwrap_or_else(|| "origin".to_owned());
-        let url = git::ask(&["remote", "get-url", "--push", &remote])?;
-        let (host_url, base, user) = api_of(&url).ok_or(LockError::Remote(remote))?;
+        let remote_url = git::ask(&["remote", "get-url", "--push", &remote])?;
+        let (host_url, base, user) = api_of(&remote_url).ok_or(LockError::Remote(remote))?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("git-auxin/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_global(Some(WHOLE));
-        #[cfg(feature = "tls")]
-        let config = config.tls_config(
-            ureq::tls::TlsConfig::builder()
-                .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-                .unversioned_rustls_crypto_provider(std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .build(),
-        );
+            .timeout_connect(Some(if is_quiet { CONNECT_QUIET } else { CONNECT }))
+            .timeout_global(Some(if is_quiet { WHOLE_QUIET } else { WHOLE }));
+        let told = |failure: Failure| LockError::Http(failure.message);
+        let settings = Settings::of(&remote_url).map_err(told)?;
+        let agent = settings.apply(config, &host_url).map_err(told)?.build().new_agent();
+        let headers = settings.headers().to_vec();
+        let is_signed_in = headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent,
             host_url,
             base,
+            remote_url,
             user,
-            authorization: None,
+            headers,
+            is_signed_in,
             given: None,
-            is_quiet: false,
+            is_quiet,
         })
-    }
-
-    /// The same with what Git knows already: nobody is asked for a password.
-    pub(crate) fn asking_nobody(mut self) -> Self {
-        self.is_quiet = true;
-        self
     }
 
     /// One request; its JSON, or the sentence of the server.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value), LockError> {
-        if self.authorization.is_none() {
+        if !self.is_signed_in {
             self.sign_in()?;
         }
         let mut request = Request::builder().method(method).uri(format!("{}/{path}", self.base));
-        if let Some(authorization) = &self.authorization {
-            request = request.header("Authorization", authorization);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         let text = body.map(Value::to_string).unwrap_or_default();
         let request = request
@@ -115,7 +130,8 @@ impl Server {
             .body(text)
             .map_err(|error| LockError::Http(error.to_string()))?;
         let answer = self.agent.run(request);
-        let mut answer = answer.map_err(|error| LockError::Http(format!("{}: {error}", self.host_url)))?;
+        let mut answer =
+            answer.map_err(|error| LockError::Http(format!("{}.", settings::unreachable(&self.host_url, &error))))?;
         let status = answer.status().as_u16();
         if let Some(given) = self.given.take_if(|_| status != 429) {
             let verdict = if status == 401 { "reject" } else { "approve" };
@@ -139,7 +155,8 @@ impl Server {
 
     /// Asks Git for a name and a password.
     fn sign_in(&mut self) -> Result<(), LockError> {
-        let mut question = format!("url={}\n", self.host_url);
+        // With its path, for `credential.useHttpPath`; Git leaves it out otherwise.
+        let mut question = format!("url={}\n", self.remote_url);
         if let Some(user) = &self.user {
             question.push_str(&format!("username={user}\n"));
         }
@@ -161,7 +178,9 @@ impl Server {
                 .unwrap_or_default()
         };
         let pair = format!("{}:{}", value("username="), value("password="));
-        self.authorization = Some(format!("Basic {}", base64(pair.as_bytes())));
+        let basic = format!("Basic {}", base64(pair.as_bytes()));
+        self.headers.push(("Authorization".to_owned(), basic));
+        self.is_signed_in = true;
         self.given = Some(format!("{}\n\n", answer.trim_end()));
         Ok(())
     }

@@ -95,7 +95,7 @@ pub(super) fn look(branch: Option<&str>) -> Result<Locks, GitError> {
 }
 
 fn all() -> Result<Vec<Value>, LockError> {
-    let mut server = Server::of_repository()?.asking_nobody();
+    let mut server = Server::asking_nobody()?;
     let (mut all, mut cursor) = (Vec::new(), String::new());
     for _ in 0..MAX_PAGES {
         let (_, mut page) = server.send("GET", &format!("locks?cursor={cursor}"), None)?;

@@ -16,7 +16,7 @@ mod download;
 pub mod lines;
 pub(crate) mod local;
 mod remote;
-mod settings;
+pub(crate) mod settings;
 mod upload;
 mod with;
 

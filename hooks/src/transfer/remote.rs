@@ -12,7 +12,7 @@ use ureq::http::{self, Method, StatusCode};
 use ureq::{Agent, SendBody};
 
 use super::lines::{Action, Failure};
-use super::settings::Settings;
+use super::settings::{self, Settings};
 
 /// Media type of ids, recipes and streams of chunks.
 pub const BINARY: &str = "application/octet-stream";
@@ -105,6 +105,8 @@ pub struct Remote {
     /// `…/info/lfs/auxin`
     base: String,
     header: BTreeMap<String, String>,
+    /// Those of `http.extraHeader`.
+    extra: Vec<(String, String)>,
     /// One that we asked for ourselves, so that we know its age: it may have waited for us in a queue.
     own: Option<Token>,
 }
@@ -151,6 +153,7 @@ impl Remote {
             agent,
             base,
             header: BTreeMap::new(),
+            extra: settings.headers().to_vec(),
             own: None,
         })
     }
@@ -301,6 +304,10 @@ impl Remote {
             .method(method)
             .uri(format!("{}{path}", self.base))
             .header("accept", "application/vnd.git-lfs+json, application/octet-stream");
+        // What the server named for this transfer counts.
+        for (name, value) in self.extra.iter().filter(|(name, _)| self.header(name).is_none()) {
+            request = request.header(name, value);
+        }
         for (name, value) in &self.header {
             match &self.own {
                 Some(own) if name.eq_ignore_ascii_case("authorization") => {
@@ -334,14 +341,12 @@ impl Remote {
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let host = self.base.split('/').nth(2).unwrap_or_default();
-        let said = match error {
-            ureq::Error::Io(error) => error.to_string(),
-            ureq::Error::Timeout(_) => "nothing moved for too long".to_owned(),
-            error => error.to_string(),
-        };
         Failure::new(
             503,
-            format!("{host} cannot be reached: {said}; try again, it goes on where it ended"),
+            format!(
+                "{}; try again, it goes on where it ended",
+                settings::unreachable(host, error)
+            ),
         )
     }
 }
