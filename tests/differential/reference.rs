@@ -183,7 +183,8 @@ impl Place {
         let peer = if std::env::var("AUXIN_TEST_PEER").is_ok_and(|peer| peer == "git") {
             Peer::Git(ReferenceServer::start())
         } else {
-            let server = TestServer::start();
+            // git looks at the repositories meanwhile, and stops where a pack it has seen is joined with others.
+            let server = TestServer::prepare().env("AUXIN_MAINTENANCE__ENABLED", "false").start();
             let anna = server.user("anna");
             Peer::Auxin(Box::new(server), Box::new(anna))
         };
