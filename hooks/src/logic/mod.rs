@@ -10,12 +10,17 @@ mod information;
 mod metadata;
 mod names;
 mod plist;
+mod project_data;
+mod rtf;
 mod source;
 
 pub use self::find::{Found, Kind, Layout, find};
 pub use self::information::{Information, SavedWith};
 pub use self::metadata::{External, Key, MetaData, Mode};
 pub use self::names::{Place, Reference, composed};
+pub use self::project_data::{
+    AudioFile, AudioFormat, Marker, Meter, Placement, ProjectData, Region, TICKS_PER_QUARTER, Tempo,
+};
 pub use self::source::{Content, FileFacts, Source};
 
 use serde::{Deserialize, Serialize};

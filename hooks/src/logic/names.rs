@@ -39,7 +39,6 @@ fn home_folder(text: &str) -> Option<(usize, usize)> {
     ["/users/", ":users:", "/home/"]
         .iter()
         .filter_map(|place| Some((lower.find(place)?, place.len())))
-        .filter(|&(at, len)| !text[at + len..].starts_with('…'))
         .min()
 }
 

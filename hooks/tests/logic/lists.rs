@@ -130,7 +130,13 @@ fn names_of_alternatives_and_the_program_are_read_and_bookmarks_are_not() {
     let value = dict(&[
         ("LastSavedFrom", text("GarageBand 10.4.6 (5602)")),
         ("VariantNames", dict(&[("0", text("Old")), ("1", text("Live"))])),
-        ("VariantNamesV2", dict(&[("0", text("{PROJECT_NAME} dub"))])),
+        (
+            "VariantNamesV2",
+            dict(&[
+                ("0", text("{PROJECT_NAME} dub")),
+                ("3", text("/Users/…/Users/secretive")),
+            ]),
+        ),
         ("ActiveVariant", Plist::Int(1)),
         ("HasProjectFolder", Plist::Bool(true)),
         ("projectAssetFlags", Plist::Int(8265)),

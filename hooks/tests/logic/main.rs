@@ -2,7 +2,10 @@
 
 #[path = "../support/logic_files.rs"]
 mod logic_files;
+#[path = "../support/project_data_files.rs"]
+mod project_data_files;
 
 mod find;
 mod lists;
+mod project_data;
 mod samples;
