@@ -10,6 +10,7 @@ pub mod git;
 mod init;
 pub mod locks;
 pub mod logic;
+pub mod notes;
 mod patterns;
 pub mod setup;
 pub mod status;
