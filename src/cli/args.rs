@@ -220,8 +220,14 @@ pub(super) enum RepoCommand {
     },
     /// Move a bare repository into the data folder and serve it.
     Adopt(FromPath),
-    /// Copy a repository into the data folder and serve the copy.
-    Import(FromPath),
+    /// Copy a repository into the data folder and serve the copy, its large files first.
+    Import {
+        #[command(flatten)]
+        from: FromPath,
+        /// Where its large files lie, as ab/cd/abcd…; otherwise where Git LFS keeps them in it.
+        #[arg(long, value_name = "FOLDER")]
+        large_files: Option<PathBuf>,
+    },
     /// List repositories.
     List {
         /// Only those of this person.

@@ -11,10 +11,13 @@ use super::output::{Output, minutes, rfc3339, yes};
 use super::{PAGE_ROWS, doctor, upkeep};
 use crate::app::App;
 use crate::names::{OwnerName, RepoAddress};
+use crate::service::lfs::{ImportSource, ImportedFiles};
 use crate::service::{By, Figures, RepoRow, UpkeepRequest};
 
 /// Longest answer to a question, in bytes.
 const ANSWER_MAX_BYTES: u64 = 1024;
+/// Most large files that are named on the screen.
+const MISSING_SHOWN: usize = 20;
 
 #[derive(Serialize)]
 struct Repo {
@@ -61,6 +64,26 @@ impl Repo {
     }
 }
 
+/// A repository that was imported, for programs.
+#[derive(Serialize)]
+struct Imported {
+    #[serde(flatten)]
+    repo: Repo,
+    large_files: u64,
+    large_bytes: u64,
+    missing_large_files: u64,
+    missing_large_bytes: u64,
+    missing: Vec<MissingLargeFile>,
+}
+
+#[derive(Serialize)]
+struct MissingLargeFile {
+    oid: String,
+    size_bytes: u64,
+    path: Option<String>,
+    why: String,
+}
+
 fn clone_url(app: &App, address: &RepoAddress) -> String {
     format!("{}/{address}.git", app.config.server.public_url)
 }
@@ -86,13 +109,18 @@ pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyho
             let row = repos
                 .adopt(&from.path, &from.repo, from.visibility, By::Command)
                 .await?;
-            taken_over(app, out, from, row, Way::Adopted).await?;
+            taken_over(app, out, from, row, None).await?;
         }
-        RepoCommand::Import(from) => {
-            let row = repos
-                .import(&from.path, &from.repo, from.visibility, By::Command)
+        RepoCommand::Import { from, large_files } => {
+            let source = ImportSource {
+                path: from.path.clone(),
+                large_files: large_files.clone(),
+            };
+            let (row, files) = app
+                .large_files
+                .import(source, &from.repo, from.visibility, By::Command)
                 .await?;
-            taken_over(app, out, from, row, Way::Imported).await?;
+            taken_over(app, out, from, row, Some(&files)).await?;
         }
         RepoCommand::List { owner } => list(app, out, owner.as_ref()).await?,
         RepoCommand::Show(address) => show(app, out, &address.repo).await?,
@@ -178,22 +206,17 @@ fn say_repo(app: &App, out: &Output, row: &RepoRow, sentence: &str) -> anyhow::R
     Ok(out.say(sentence, &Repo::of(row, app))?)
 }
 
-/// How a repository that was there before got here.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// The folder itself, with everything in it.
-    Adopted,
-    /// Its objects and refs.
-    Imported,
-}
-
-async fn taken_over(app: &App, out: &Output, from: &FromPath, row: RepoRow, way: Way) -> anyhow::Result<()> {
-    let done = match way {
-        Way::Adopted => "Adopted",
-        Way::Imported => "Imported",
-    };
+/// Tells about a repository that was there before: `files` of one that was imported, none of one that was adopted.
+async fn taken_over(
+    app: &App,
+    out: &Output,
+    from: &FromPath,
+    row: RepoRow,
+    files: Option<&ImportedFiles>,
+) -> anyhow::Result<()> {
+    let done = if files.is_some() { "Imported" } else { "Adopted" };
     let mut sentence = format!("{done} {} as {}.", from.path.display(), row.address);
-    if way == Way::Imported {
+    if files.is_some() {
         let hooks = app.repos.path(&row).join("hooks");
         sentence.push_str(&format!(
             " Its hooks and configuration did not come along; hooks that you trust belong into {}.",
@@ -208,7 +231,62 @@ async fn taken_over(app: &App, out: &Output, from: &FromPath, row: RepoRow, way:
             row.address
         ));
     }
-    say(app, out, &row.address, &sentence).await
+    let row = app.repos.find(&row.address).await?;
+    let Some(files) = files else {
+        return say_repo(app, out, &row, &sentence);
+    };
+    for line in large_files_lines(app, files, &row) {
+        sentence.push('\n');
+        sentence.push_str(&line);
+    }
+    let missing = files.missing.iter().map(|file| MissingLargeFile {
+        oid: file.oid.to_string(),
+        size_bytes: file.size_bytes,
+        path: file.path.as_ref().map(ToString::to_string),
+        why: file.why.clone(),
+    });
+    let imported = Imported {
+        repo: Repo::of(&row, app),
+        large_files: files.files,
+        large_bytes: files.bytes,
+        missing_large_files: files.missing_files,
+        missing_large_bytes: files.missing_bytes,
+        missing: missing.collect(),
+    };
+    Ok(out.say(&sentence, &imported)?)
+}
+
+/// What is told of large files, if there are any.
+fn large_files_lines(app: &App, files: &ImportedFiles, row: &RepoRow) -> Vec<String> {
+    let mut lines = Vec::new();
+    if files.files > 0 {
+        lines.push(format!(
+            "{} large files came along: {} bytes.",
+            files.files, files.bytes
+        ));
+    }
+    if files.missing_files == 0 {
+        return lines;
+    }
+    lines.push(format!(
+        "{} large files did not: {} bytes. Push them from a clone that has them: git lfs push --all {}",
+        files.missing_files,
+        files.missing_bytes,
+        clone_url(app, &row.address)
+    ));
+    for file in files.missing.iter().take(MISSING_SHOWN) {
+        let path = file
+            .path
+            .as_ref()
+            .map_or("(an older version)".into(), ToString::to_string);
+        let path: String = path.chars().filter(|char| !char.is_control()).collect();
+        lines.push(format!("  {path}  {}  {}", file.oid, file.why));
+    }
+    let more = files.missing_files.saturating_sub(MISSING_SHOWN as u64);
+    if more > 0 {
+        lines.push(format!("  and {more} more; --json names up to 1000."));
+    }
+    lines
 }
 
 async fn list(app: &App, out: &Output, owner: Option<&OwnerName>) -> anyhow::Result<()> {

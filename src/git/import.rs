@@ -4,15 +4,18 @@
 //! read, checked and named anew, objects of alternates come along, and rubbish stays behind. Nothing
 //! of the source runs or is believed: not its hooks, not its config.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bstr::{BString, ByteSlice};
 use gix::ObjectId;
+use lfs_protocol::Oid;
 
 use super::emit::EmitError;
 use super::index_pack::{IndexError, IndexLimits, index_pack};
+use super::large_file_pointers;
 use super::plan::{PackRequest, plan};
 use super::quarantine::Quarantine;
 use super::ref_transaction::{RefStore, RefUpdate, ReflogIdentity, set_head};
@@ -96,10 +99,7 @@ pub fn import(source: &Path, target: &Path, settings: &GitSettings) -> Result<Im
     if Repository::open(target, false)?.snapshot()?.hash() != snapshot.hash() {
         return Err(ImportError::ObjectFormat(ObjectFormat::of(snapshot.hash())));
     }
-    let wanted = |found: &&Ref| {
-        found.symref.is_none() && (is_bare || OWN_REFS.iter().any(|prefix| found.name.starts_with(prefix)))
-    };
-    let refs: Vec<&Ref> = snapshot.refs.all().iter().filter(wanted).collect();
+    let refs = copied_refs(&snapshot, is_bare);
     let objects = copy_objects(&snapshot, &refs, target, settings)?;
     write_shallow(&snapshot, target)?;
     write_refs(&snapshot, &refs, target)?;
@@ -112,6 +112,62 @@ pub fn import(source: &Path, target: &Path, settings: &GitSettings) -> Result<Im
         objects,
         refs: refs.len(),
     })
+}
+
+/// What a repository has of Git LFS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeFiles {
+    /// Where Git LFS keeps them there: the folder with `ab/cd/abcd…`.
+    pub folder: PathBuf,
+    /// Names and sizes, in bytes, of those that a copy will need, sorted.
+    pub needed: Vec<(Oid, u64)>,
+}
+
+/// Which large files a copy of the repository at `source` will need.
+///
+/// # Errors
+/// [`ImportError`] if its history cannot be read.
+pub fn large_files(source: &Path) -> Result<LargeFiles, ImportError> {
+    let (git_dir, is_bare) = find_git_dir(source)?;
+    let snapshot = Repository::open(&git_dir, false)?.snapshot()?;
+    let tips = tips(&snapshot, is_bare);
+    let mut needed = BTreeMap::new();
+    let mut each = |oid: Oid, size_bytes| {
+        needed.insert(*oid.as_bytes(), (oid, size_bytes));
+    };
+    large_file_pointers::pointers(&snapshot, &tips, &[], &mut || Ok(()), &mut each)?;
+    Ok(LargeFiles {
+        folder: git_dir.join("lfs").join("objects"),
+        needed: needed.into_values().collect(),
+    })
+}
+
+/// Where some large files lie in the newest versions of the repository at `source`.
+///
+/// # Errors
+/// [`ImportError`] if its history cannot be read.
+pub fn large_file_paths(source: &Path, wanted: &HashSet<Oid>) -> Result<HashSet<(Oid, BString)>, ImportError> {
+    let (git_dir, is_bare) = find_git_dir(source)?;
+    let snapshot = Repository::open(&git_dir, false)?.snapshot()?;
+    let tips = tips(&snapshot, is_bare);
+    Ok(large_file_pointers::paths(&snapshot, &tips, wanted, &mut || Ok(()))?)
+}
+
+fn tips(snapshot: &Snapshot, is_bare: bool) -> Vec<ObjectId> {
+    let mut tips: Vec<_> = copied_refs(snapshot, is_bare)
+        .iter()
+        .map(|found| found.target)
+        .collect();
+    tips.sort_unstable();
+    tips.dedup();
+    tips
+}
+
+fn copied_refs(snapshot: &Snapshot, is_bare: bool) -> Vec<&Ref> {
+    let wanted = |found: &&Ref| {
+        found.symref.is_none() && (is_bare || OWN_REFS.iter().any(|prefix| found.name.starts_with(prefix)))
+    };
+    snapshot.refs.all().iter().filter(wanted).collect()
 }
 
 /// The folder with the objects and refs of `path`, and whether it is a bare repository.

@@ -19,6 +19,7 @@ mod hooks;
 mod hostile_packs;
 mod keeping;
 mod large_files;
+mod large_files_import;
 mod large_files_missing;
 mod limits;
 mod locks;

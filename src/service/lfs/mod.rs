@@ -6,6 +6,7 @@
 //! sounds    what it is as sound, found in the same pass
 //! recipes   from the row of an object to its recipe
 //! read      an object is put together from its chunks, any part of it
+//! import    a repository of this machine is copied with its large files
 //! grants    tokens of the chunked transfer
 //! packs     chunk packs that clients bring, proven before they count
 //! proofs    which chunks a client has to bring, and whether a recipe makes its object
@@ -18,6 +19,7 @@
 mod batch;
 mod chunked;
 mod grants;
+mod import;
 mod ingest;
 mod packs;
 mod proofs;
@@ -36,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::batch::Batch;
 pub use self::grants::Grant;
+pub use self::import::{ImportError, ImportSource, ImportedFiles, MissingFile};
 pub use self::read::LargeObject;
 pub(in crate::service) use self::recipes::recipe_of;
 use super::access::Opened;
