@@ -77,6 +77,15 @@ impl Found {
         }
     }
 
+    /// The folder whose content decides all that is read of the project: the bundle, or the folder around it.
+    pub fn content_folder(&self) -> &str {
+        match (self.layout, self.path.rsplit_once('/')) {
+            (Layout::Package, _) => &self.path,
+            (Layout::Folder, Some((parent, _))) => parent,
+            (Layout::Folder, None) => "",
+        }
+    }
+
     /// The name of the bundle without its ending; `None` if the tree itself is the bundle.
     pub fn name(&self) -> Option<&str> {
         let name = self.path.rsplit('/').next().filter(|name| !name.is_empty())?;

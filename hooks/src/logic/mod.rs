@@ -10,7 +10,9 @@ mod information;
 mod metadata;
 mod names;
 mod plist;
+mod project;
 mod project_data;
+mod record;
 mod rtf;
 mod source;
 
@@ -18,8 +20,12 @@ pub use self::find::{Found, Kind, Layout, find};
 pub use self::information::{Information, SavedWith};
 pub use self::metadata::{External, Key, MetaData, Mode};
 pub use self::names::{Place, Reference, composed};
+pub use self::project::{Alternative, Audio, Project, TreePaths, read_project, read_projects};
 pub use self::project_data::{
-    AudioFile, AudioFormat, Marker, Meter, Placement, ProjectData, Region, TICKS_PER_QUARTER, Tempo,
+    AudioFile, AudioFormat, Clock, Marker, Meter, Placement, ProjectData, Region, TICKS_PER_QUARTER, Tempo,
+};
+pub use self::record::{
+    AlternativeRecord, AudioCounts, ExternalCounts, FileRecord, Plugins, ProjectRecord, Top, Warning, fit,
 };
 pub use self::source::{Content, FileFacts, Source};
 

@@ -92,7 +92,7 @@ impl Reference {
         let path = path.strip_prefix("file://").unwrap_or(path);
         let lower = path.to_lowercase();
         // The old form with colons: `Macintosh HD:Users:ann:Music:x.aif`.
-        let is_old = !path.contains('/') && (lower.contains(":users:") || lower.starts_with("macintosh hd:"));
+        let is_old = lower.contains(":users:") || (!path.contains('/') && lower.starts_with("macintosh hd:"));
         let separators: &[char] = if is_old { &[':', '/'] } else { &['/'] };
         let parts: Vec<&str> = path
             .split(separators)

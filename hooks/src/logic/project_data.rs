@@ -210,10 +210,44 @@ impl ProjectData {
         (bar + (tick - from).div_euclid(len), (tick - from).rem_euclid(len))
     }
 
+    /// Tells times of positions; `None` if the project has no tempo.
+    pub fn clock(&self) -> Option<Clock> {
+        let first = self.tempo.first()?;
+        let mut steps = vec![(0, 0.0, first.bpm)];
+        for tempo in &self.tempo {
+            let (tick, seconds, bpm) = *steps.last()?;
+            if tempo.tick < tick {
+                return None;
+            }
+            steps.push((tempo.tick, seconds + seconds_of(tempo.tick - tick, bpm), tempo.bpm));
+        }
+        Some(Clock { steps })
+    }
+
     /// The region with this id.
     pub fn region(&self, id: u32) -> Option<&Region> {
         self.regions.iter().find(|region| region.id == id)
     }
+}
+
+/// Tells times of positions, along the tempo map of a project.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// From which tick on, its time in seconds from bar 1, and beats per minute from there on.
+    steps: Vec<(i64, f64, f64)>,
+}
+
+impl Clock {
+    /// Seconds from bar 1.
+    pub fn seconds_at(&self, tick: i64) -> f64 {
+        let next = self.steps.partition_point(|&(from, ..)| from <= tick);
+        let (from, seconds, bpm) = self.steps[next.saturating_sub(1)];
+        seconds + seconds_of(tick - from, bpm)
+    }
+}
+
+fn seconds_of(ticks: i64, bpm: f64) -> f64 {
+    ticks as f64 / TICKS_PER_QUARTER as f64 * 60.0 / bpm
 }
 
 fn bar_ticks((upper, lower): (u32, u32)) -> i64 {

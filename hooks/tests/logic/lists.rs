@@ -113,6 +113,7 @@ fn files_outside_are_told_by_name_and_kind_of_place_alone() {
         ("/Volumes/Disk/Users/ann", outside(Place::Home, "")),
         ("~/kick.wav", outside(Place::Home, "kick.wav")),
         ("Macintosh HD:Users:ann:kick.wav", outside(Place::Home, "kick.wav")),
+        (":Users:ann/", outside(Place::Home, "")),
         ("/Volumes/Samples/kick.wav", outside(Place::Volume, "kick.wav")),
         ("/opt/kick.wav", outside(Place::Elsewhere, "kick.wav")),
         ("Audio Files/../../kick.wav", outside(Place::Elsewhere, "kick.wav")),

@@ -4,8 +4,11 @@
 mod logic_files;
 #[path = "../support/project_data_files.rs"]
 mod project_data_files;
+#[path = "../support/tree.rs"]
+mod tree;
 
 mod find;
 mod lists;
+mod project;
 mod project_data;
 mod samples;
