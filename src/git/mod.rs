@@ -28,6 +28,7 @@ pub mod ls_refs;
 pub mod maintenance;
 pub mod midx;
 pub mod negotiate;
+pub mod notes;
 pub mod object_store;
 pub mod pkt_line;
 pub mod plan;

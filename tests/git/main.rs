@@ -11,6 +11,7 @@ mod fetch_support;
 mod formats;
 mod handed_over;
 mod maintenance;
+mod notes;
 mod offers;
 mod on_disk;
 #[allow(dead_code, reason = "each test program uses a part of it")]
