@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audio;
+pub mod client_hooks;
 pub mod git;
 mod init;
 pub mod locks;

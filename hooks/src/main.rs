@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use git_auxin::client_hooks::{self, HookError, Installed, State};
 use git_auxin::setup::{self, Scope};
 use git_auxin::{Report, init, locks, status, transfer};
 
@@ -11,11 +12,13 @@ const USAGE: &str = "\
 Usage: git auxin <command>
 
 Commands:
-  init [FOLDER]   add what a Logic project needs to .gitattributes and .gitignore
+  init [FOLDER]   add what a Logic project needs to .gitattributes and .gitignore, and hooks (see install)
   install         let Git LFS send and get only what is new in large files
       --path PATH       name the program at PATH instead of this one
       --local, --system change the settings of this repository or machine, not yours
       --uninstall       take the settings out again
+      --hooks           add hooks to this repository: sound keeps its time, overviews may stay out of a
+                        commit, and locks of others are told before a push (with --uninstall: take them out)
   status          locks, sound that is not pushed or not here, and what is not set up
       --json            the same for programs
   lock, locks, unlock, ask, hand-over, steal, keep
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
         }
         [Some("init")] => run_init(Path::new(".")),
         [Some("init"), folder] if folder.is_none_or(|folder| !folder.starts_with('-')) => run_init(Path::new(&args[1])),
+        [Some("install"), Some("--hooks")] => run_hooks_install(),
+        [Some("install"), Some("--hooks"), Some("--uninstall")] => told_hooks(client_hooks::uninstall()),
+        [Some("hook"), Some(name), ..] => run_hook(name, &words[2..]),
         [Some("install"), ..] => run_install(&args[1..]),
         [Some("status")] => run_status(false),
         [Some("status"), Some("--json")] => run_status(true),
@@ -126,6 +132,43 @@ fn run_transfer() -> ExitCode {
     }
 }
 
+fn run_hooks_install() -> ExitCode {
+    let done = client_hooks::install();
+    let is_done = done.is_ok();
+    let code = told_hooks(done);
+    if is_done && let Err(error) = client_hooks::restore_times() {
+        return refused(error);
+    }
+    code
+}
+
+fn told_hooks(done: Result<Vec<Installed>, HookError>) -> ExitCode {
+    match done {
+        Ok(done) => {
+            for Installed { hook, state } in &done {
+                println!("{hook}: {state}");
+            }
+            if done.is_empty() {
+                println!("There was nothing to remove.");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(error),
+    }
+}
+
+fn run_hook(name: &str, args: &[Option<&str>]) -> ExitCode {
+    let args: Option<Vec<&str>> = args.iter().copied().collect();
+    match args.and_then(|args| client_hooks::run(name, &args)) {
+        Some(Ok(lines)) => {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => refused(error),
+        None => usage(),
+    }
+}
+
 fn run_status(is_json: bool) -> ExitCode {
     let found = match status::status() {
         Ok(found) => found,
@@ -146,9 +189,23 @@ fn run_init(folder: &Path) -> ExitCode {
     match init(folder) {
         Ok(report) => {
             show(&report);
+            add_hooks(&report.root);
             ExitCode::SUCCESS
         }
         Err(error) => refused(error),
+    }
+}
+
+/// The files of patterns are there already, so that a folder of hooks that is not to be changed is a note and no failure.
+fn add_hooks(root: &Path) {
+    let done = std::env::set_current_dir(root).map_err(|error| HookError::Io(root.display().to_string(), error));
+    match done.and_then(|()| client_hooks::install()) {
+        Ok(done) => {
+            for Installed { hook, state } in done.iter().filter(|done| done.state != State::Kept) {
+                println!("Hook {hook}: {state}");
+            }
+        }
+        Err(error) => println!("Note: no hooks were added. {error}"),
     }
 }
 

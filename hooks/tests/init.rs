@@ -98,6 +98,8 @@ fn a_second_time_changes_nothing() {
 
     let out = auxin(repo.path(), &["init"]);
 
+    assert!(!String::from_utf8_lossy(&out.stdout).contains("Hook"), "{out:?}");
+    assert!(read(repo.path(), ".git/hooks/pre-commit").contains("hook pre-commit"));
     assert!(out.status.success());
     assert_eq!(
         (read(repo.path(), ".gitattributes"), read(repo.path(), ".gitignore")),

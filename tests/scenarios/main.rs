@@ -10,6 +10,7 @@ mod accounts;
 mod buckets;
 mod bundles;
 mod chunked_transfer;
+mod client_hooks;
 mod client_status;
 mod clone_fetch;
 mod dependencies;

@@ -17,8 +17,8 @@ pub enum LockError {
     /// Git did not help.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The remote repository is not on a server that speaks HTTP.
-    #[error("The remote {0} is no http:// or https:// address of a repository; locks are kept by an Auxin server.")]
+    /// The address is not that of a repository on a server that speaks HTTP.
+    #[error("{0} is no http:// or https:// address of a repository; locks are kept by an Auxin server.")]
     Remote(String),
     /// Git knows no name and password.
     #[error("Git knows no name and password for {0}. Run git fetch once, then try again.")]

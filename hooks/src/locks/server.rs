@@ -68,26 +68,21 @@ pub(super) fn api_of(remote_url: &str) -> Option<(String, String, Option<String>
 impl Server {
     /// The server that the current branch is pushed to, else `origin`.
     pub(crate) fn of_repository() -> Result<Self, LockError> {
-        Self::open(false)
+        Self::open(&push_address()?, false)
     }
 
     /// The same with what Git knows already, and soon: nobody is asked for a password.
     pub(crate) fn asking_nobody() -> Result<Self, LockError> {
-        Self::open(true)
+        Self::asking_nobody_at(&push_address()?)
     }
 
-    fn open(is_quiet: bool) -> Result<Self, LockError> {
-        let branch = git::run(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
-        let branch = String::from_utf8_lossy(&branch.stdout).trim().to_owned();
-        let key = format!("branch.{branch}.remote");
-        let set = git::settings(&["--get-regexp", "^branch\\..*\\.remote$"])?;
-        let remote = set
-            .into_iter()
-            .find(|(found, _)| *found == key)
-            .map(|(_, remote)| remote);
-        let remote = remote.unwrap_or_else(|| "origin".to_owned());
-        let remote_url = git::ask(&["remote", "get-url", "--push", &remote])?;
-        let (host_url, base, user) = api_of(&remote_url).ok_or(LockError::Remote(remote))?;
+    /// The same for the repository at this address.
+    pub(crate) fn asking_nobody_at(remote_url: &str) -> Result<Self, LockError> {
+        Self::open(remote_url, true)
+    }
+
+    fn open(remote_url: &str, is_quiet: bool) -> Result<Self, LockError> {
+        let (host_url, base, user) = api_of(remote_url).ok_or_else(|| LockError::Remote(remote_url.to_owned()))?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -96,7 +91,7 @@ impl Server {
             .timeout_connect(Some(if is_quiet { CONNECT_QUIET } else { CONNECT }))
             .timeout_global(Some(if is_quiet { WHOLE_QUIET } else { WHOLE }));
         let told = |failure: Failure| LockError::Http(failure.message);
-        let settings = Settings::of(&remote_url).map_err(told)?;
+        let settings = Settings::of(remote_url).map_err(told)?;
         let agent = settings.apply(config, &host_url).map_err(told)?.build().new_agent();
         let headers = settings.headers().to_vec();
         let is_signed_in = headers
@@ -106,7 +101,7 @@ impl Server {
             agent,
             host_url,
             base,
-            remote_url,
+            remote_url: remote_url.to_owned(),
             user,
             headers,
             is_signed_in,
@@ -184,6 +179,20 @@ impl Server {
         self.given = Some(format!("{}\n\n", answer.trim_end()));
         Ok(())
     }
+}
+
+/// Where the current branch is pushed to, else `origin`.
+fn push_address() -> Result<String, LockError> {
+    let branch = git::run(&["symbolic-ref", "--quiet", "--short", "HEAD"])?;
+    let branch = String::from_utf8_lossy(&branch.stdout).trim().to_owned();
+    let key = format!("branch.{branch}.remote");
+    let set = git::settings(&["--get-regexp", "^branch\\..*\\.remote$"])?;
+    let remote = set
+        .into_iter()
+        .find(|(found, _)| *found == key)
+        .map(|(_, remote)| remote);
+    let remote = remote.unwrap_or_else(|| "origin".to_owned());
+    Ok(git::ask(&["remote", "get-url", "--push", &remote])?)
 }
 
 /// RFC 4648, section 4.

@@ -167,7 +167,7 @@ const fn may_be_pointer(size_bytes: u64) -> bool {
 }
 
 /// Which of these small blobs are pointers, and to what.
-fn pointers<'a>(blobs: impl Iterator<Item = &'a str>) -> Result<HashMap<String, (Oid, u64)>, GitError> {
+pub(crate) fn pointers<'a>(blobs: impl Iterator<Item = &'a str>) -> Result<HashMap<String, (Oid, u64)>, GitError> {
     let wanted: String = blobs.flat_map(|blob| [blob, "\n"]).collect();
     if wanted.is_empty() {
         return Ok(HashMap::new());

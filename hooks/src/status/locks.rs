@@ -77,7 +77,7 @@ pub(super) fn look(branch: Option<&str>) -> Result<Locks, GitError> {
         in_the_way: Vec::new(),
         others: 0,
     };
-    match all() {
+    match Server::asking_nobody().and_then(|mut server| all(&mut server)) {
         Ok(all) => sort(&mut locks, &all, &changed()?, branch),
         Err(LockError::Git(error @ GitError::Absent)) => return Err(error),
         Err(error) => {
@@ -94,8 +94,8 @@ pub(super) fn look(branch: Option<&str>) -> Result<Locks, GitError> {
     Ok(locks)
 }
 
-fn all() -> Result<Vec<Value>, LockError> {
-    let mut server = Server::asking_nobody()?;
+/// All locks of a repository.
+pub(crate) fn all(server: &mut Server) -> Result<Vec<Value>, LockError> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     for _ in 0..MAX_PAGES {
         let (_, mut page) = server.send("GET", &format!("locks?cursor={cursor}"), None)?;
@@ -151,38 +151,47 @@ fn changed() -> Result<BTreeSet<String>, GitError> {
 }
 
 fn sort(locks: &mut Locks, all: &[Value], changed: &BTreeSet<String>, branch: Option<&str>) {
+    locks.in_the_way = in_the_way(all, changed, branch);
+    let (mine, others): (Vec<_>, Vec<_>) = all.iter().partition(|lock| is_mine(lock));
+    locks.others = (others.len() - locks.in_the_way.len()) as u64;
+    locks.mine = mine
+        .into_iter()
+        .map(|lock| Mine {
+            path: text(&lock["path"]),
+            locked_at: text(&lock["locked_at"]),
+            is_stale: lock["is_stale"] == true,
+        })
+        .collect();
+}
+
+fn is_mine(lock: &Value) -> bool {
+    lock["is_mine"] == true
+}
+
+fn text(value: &Value) -> String {
+    clean(value.as_str().unwrap_or("?"))
+}
+
+/// Locks of others on what was changed; `branch` is where it is to go, as a full ref name.
+pub(crate) fn in_the_way(locks: &[Value], changed: &BTreeSet<String>, branch: Option<&str>) -> Vec<InTheWay> {
     let changed: Vec<_> = changed.iter().map(|path| (folded(path), path)).collect();
-    let text = |value: &Value| clean(value.as_str().unwrap_or("?"));
-    for lock in all {
-        let (path, locked_at) = (text(&lock["path"]), text(&lock["locked_at"]));
-        let is_stale = lock["is_stale"] == true;
-        if lock["is_mine"] == true {
-            locks.mine.push(Mine {
+    let is_about = |lock: &&Value| lock["branch"].as_str().is_none_or(|only| Some(only) == branch);
+    let others = locks.iter().filter(|lock| !is_mine(lock)).filter(is_about);
+    others
+        .filter_map(|lock| {
+            let path = text(&lock["path"]);
+            let covers = covered(&path);
+            let under = changed.iter().filter(|(key, _)| lies_in(key, &covers));
+            let changed: Vec<_> = under.map(|(_, path)| (*path).clone()).collect();
+            (!changed.is_empty()).then(|| InTheWay {
+                holder: text(&lock["holder"]),
+                locked_at: text(&lock["locked_at"]),
+                is_stale: lock["is_stale"] == true,
                 path,
-                locked_at,
-                is_stale,
-            });
-            continue;
-        }
-        let is_elsewhere = lock["branch"].as_str().is_some_and(|only| Some(only) != branch);
-        let covers = covered(&path);
-        let under: Vec<_> = changed
-            .iter()
-            .filter(|(key, _)| !is_elsewhere && lies_in(key, &covers))
-            .map(|(_, path)| (*path).clone())
-            .collect();
-        if under.is_empty() {
-            locks.others += 1;
-            continue;
-        }
-        locks.in_the_way.push(InTheWay {
-            path,
-            holder: text(&lock["holder"]),
-            locked_at,
-            is_stale,
-            changed: under,
-        });
-    }
+                changed,
+            })
+        })
+        .collect()
 }
 
 /// As paths compare on macOS and Windows. The server decides; this is for what is told beforehand.

@@ -7,8 +7,10 @@ mod repository;
 
 use serde::Serialize;
 
+pub(crate) use self::large_files::pointers;
 pub use self::large_files::{LargeFiles, Missing, Unpushed};
 pub use self::locks::{InTheWay, Locks, LocksState, Mine};
+pub(crate) use self::locks::{all as all_locks, in_the_way};
 use crate::git::GitError;
 use crate::setup::{self, Finding, SetupError};
 
@@ -102,7 +104,7 @@ impl Status {
 }
 
 /// The first few of many.
-fn some<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
+pub(crate) fn some<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = all.len().saturating_sub(SHOWN);
     let mut text = all.take(SHOWN).map(clean).collect::<Vec<_>>().join(", ");
     if more > 0 {

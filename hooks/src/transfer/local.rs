@@ -60,13 +60,19 @@ impl Storage {
         }
     }
 
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.lfs
+    }
+
     /// Whether an object of this size is here, as `git lfs` sees it.
     pub fn has_object(&self, oid: Oid, size_bytes: u64) -> bool {
         size_bytes == 0
             || fs::metadata(self.object_path(oid)).is_ok_and(|data| data.is_file() && data.len() == size_bytes)
     }
 
-    fn object_path(&self, oid: Oid) -> PathBuf {
+    /// Where an object of `git lfs` lies.
+    pub fn object_path(&self, oid: Oid) -> PathBuf {
         let name = oid.to_string();
         self.lfs.join("objects").join(&name[..2]).join(&name[2..4]).join(name)
     }
