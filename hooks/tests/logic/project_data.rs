@@ -102,11 +102,14 @@ fn song() -> Vec<Vec<u8>> {
         tempos(&[(0, 200.0)]),
         meters(&[(0, 6, 3), (2880, 7, 2)]),
         markers(&[(0, "Intro \\'e9"), (3840, "\\uc0\\u35486 \\{x\\} /Users/secretive/y")]),
-        region(0, "Gesang 歌", 48_000),
-        region(4, "/Users/secretive/a", 9),
+        lasting_region(0, "Gesang 歌", 48_000, 1),
+        lasting_region(4, "/Users/secretive/a", 9, 2),
+        lasting_region(8, "old", 9, 0),
+        lasting_region(8, "another with this id", 9, 3),
         audio_file("Gesang é.aif", b"FFIA", 48_000, 48_000),
         audio_file("b.caf", b"ffac", 7, 7),
-        placements(&[(2, 3840, 0), (1, 960, 4)]),
+        placements(&[(2, 3840, 0), (1, 960, 4), (3, 0, 8), (4, 0, 12)]),
+        placements_in(8, &[(1, 0, 0)]),
         channel(&["Channel EQ", "Compressor", "Channel EQ"]),
     ]
 }
@@ -134,17 +137,20 @@ fn what_stands_in_a_project_is_told_in_musical_units() {
         .iter()
         .map(|one| (one.track, one.tick, one.region))
         .collect();
-    assert_eq!(placed, [(1, 960, Some(4)), (2, 3840, Some(0))]);
+    assert_eq!(
+        placed,
+        [(1, 960, Some(4)), (2, 3840, Some(0)), (3, 0, None), (4, 0, None)],
+        "an id of two regions, or of none, says nothing; takes in folders lie on no track"
+    );
+    let notes: Vec<_> = found.sequences.iter().map(|one| (one.track, one.tick)).collect();
+    assert_eq!(notes, [(1, 0)]);
+    assert_eq!(found.regions[0].uuid, Some([1; 16]));
+    assert_eq!(found.regions[2].uuid, None, "zeros are none");
     assert_eq!(
         found.plugins,
         [("Channel EQ".to_owned(), 2), ("Compressor".to_owned(), 1)]
     );
     assert_eq!(found.audio_units, ["aumu/DiVa/UHfX"]);
-    let old = read(&project_data(0x06a6, &song()));
-    assert!(
-        old.placements.iter().all(|placed| placed.region.is_none()),
-        "not known of old files"
-    );
 }
 
 #[test]
@@ -173,6 +179,26 @@ fn a_damaged_file_is_told_as_partial_and_an_unknown_one_gives_nothing() {
             ..ProjectData::default()
         }
     );
+
+    // What is not of the form that is known: a tempo of 0, a list without an end, a region of another form.
+    let mut slow = tempos(&[(0, 120.0), (960, 0.0)]);
+    let read_one = |record: &[u8]| read(&project_data(0x09cf, &[record.to_vec(), tempos(&[(0, 77.0)])]));
+    assert_eq!(
+        (read_one(&slow).status, tempo(&read_one(&slow))),
+        (Status::Partial, vec![(0, 120.0)])
+    );
+    let end = slow.len() - 16;
+    slow[36 + 32 + 16..][..4].copy_from_slice(&1_000_000_u32.to_le_bytes());
+    assert_eq!(read_one(&slow).status, Status::Ok);
+    slow[end..end + 4].fill(0);
+    assert_eq!(read_one(&slow).status, Status::Ok, "so ended old files");
+    slow[end] = 0xf0;
+    assert_eq!(read_one(&slow).status, Status::Partial, "no last event");
+    let mut placed = placements(&[(1, 0, 0)]);
+    let end = placed.len() - 16;
+    placed[end - 3 * 16 + 7] = 0x8b;
+    assert_eq!(read_one(&placed).status, Status::Partial);
+    assert_eq!(read_one(&placements(&[(1, 0, 0)])).status, Status::Ok);
 
     let limits = Limits {
         project_data_bytes: 100,

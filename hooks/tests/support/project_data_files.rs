@@ -1,10 +1,10 @@
 //! Makes small `ProjectData` files.
 
-/// A record: tag, kind and id (its place in lists is id / 4), payload.
-pub fn record(tag: &[u8; 4], sub: u16, id: u16, payload: &[u8]) -> Vec<u8> {
+/// A record: tag, kind, id, payload.
+pub fn record(tag: &[u8; 4], kind: u16, id: u16, payload: &[u8]) -> Vec<u8> {
     let mut head = [0; 36];
     head[..4].copy_from_slice(tag);
-    head[6..8].copy_from_slice(&sub.to_le_bytes());
+    head[6..8].copy_from_slice(&kind.to_le_bytes());
     head[10..12].copy_from_slice(&id.to_le_bytes());
     head[28..32].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     [&head[..], payload].concat()
@@ -24,8 +24,19 @@ pub fn project_data(version: u16, records: &[Vec<u8>]) -> Vec<u8> {
 
 const TAIL: [u8; 16] = [0xf1, 0, 0, 0, 0xff, 0xff, 0xff, 0x3f, 0, 0, 0, 0, 0, 0, 0, 0];
 
-fn list(events: &[Vec<u8>]) -> Vec<u8> {
-    record(b"qSvE", 3, 0, &[events.concat(), TAIL.to_vec()].concat())
+fn list(kind: u16, id: u16, events: &[Vec<u8>]) -> Vec<u8> {
+    record(b"qSvE", kind, id, &[events.concat(), TAIL.to_vec()].concat())
+}
+
+/// An event: what it is, where it stands, and the eighth bytes of its further lines.
+pub fn event(what: u8, position: u32, lines: &[u8]) -> Vec<u8> {
+    let mut event = vec![0; 16 * (1 + lines.len())];
+    event[0] = what;
+    event[4..8].copy_from_slice(&position.to_le_bytes());
+    for (line, byte) in event.chunks_exact_mut(16).skip(1).zip(lines) {
+        line[7] = *byte;
+    }
+    event
 }
 
 /// Tempos by tick, in beats per minute.
@@ -33,14 +44,12 @@ pub fn tempos(all: &[(u32, f64)]) -> Vec<u8> {
     let events: Vec<_> = all
         .iter()
         .map(|(tick, bpm)| {
-            let mut event = vec![0; 32];
-            event[0] = 0x60;
-            event[4..8].copy_from_slice(&(38_400 + tick).to_le_bytes());
+            let mut event = event(0x60, 38_400 + tick, &[0x88]);
             event[16..20].copy_from_slice(&((bpm * 10_000.0) as u32).to_le_bytes());
             event
         })
         .collect();
-    list(&events)
+    list(3, 0, &events)
 }
 
 /// Meters by tick, as numerator and exponent of the denominator; a key stands after the first.
@@ -48,17 +57,13 @@ pub fn meters(all: &[(u32, u8, u8)]) -> Vec<u8> {
     let mut events: Vec<Vec<u8>> = all
         .iter()
         .map(|(tick, upper, exponent)| {
-            let mut event = vec![0; 48];
-            event[0] = 0x30;
-            event[4..8].copy_from_slice(&(38_400 + tick).to_le_bytes());
+            let mut event = event(0x30, 38_400 + tick, &[0x88, 0x88]);
             (event[11], event[12]) = (*exponent, *upper);
             event
         })
         .collect();
-    let mut key = vec![0; 32];
-    key[0] = 0x32;
-    events.insert(1, key);
-    list(&events)
+    events.insert(1, event(0x32, 0, &[0x88]));
+    list(1, 0, &events)
 }
 
 /// Markers by tick, and their names.
@@ -67,9 +72,7 @@ pub fn markers(all: &[(u32, &str)]) -> Vec<u8> {
     let events: Vec<_> = (1..)
         .zip(all)
         .map(|(number, (tick, name))| {
-            let mut event = vec![0; 48];
-            event[0] = 0x12;
-            event[4..8].copy_from_slice(&(38_400 + tick).to_le_bytes());
+            let mut event = event(0x12, 38_400 + tick, &[0x88, 0x88]);
             event[16..20].copy_from_slice(&(u32::from(number) * 4_u32).to_le_bytes());
             let rtf = format!("{{\\rtf1\\ansi{{\\fonttbl\\f0 Helvetica;}}{{\\*\\x;}}\n\n\\f0\\fs24 \\cf2 {name}}}");
             let payload = [vec![0; 0x62], rtf.into_bytes()].concat();
@@ -77,16 +80,24 @@ pub fn markers(all: &[(u32, &str)]) -> Vec<u8> {
             event
         })
         .collect();
-    [list(&events), texts].concat()
+    [list(0x16, 4, &events), texts].concat()
 }
 
-/// An audio region.
+/// An audio region without a UUID.
 pub fn region(id: u16, name: &str, frames: u32) -> Vec<u8> {
+    lasting_region(id, name, frames, 0)
+}
+
+/// An audio region with a UUID of this byte.
+pub fn lasting_region(id: u16, name: &str, frames: u32, uuid: u8) -> Vec<u8> {
     let mut payload = vec![0; 0x4a];
     payload[0x16..0x1a].copy_from_slice(&frames.to_le_bytes());
     payload.extend((name.len() as u16).to_le_bytes());
     payload.extend(name.as_bytes());
-    payload.extend([0; 40]);
+    payload.extend([0; 87]);
+    payload.extend([uuid; 16]);
+    payload.extend([0xff; 4]);
+    payload.extend([0; 20]);
     record(b"gRuA", 0x0b, id, &payload)
 }
 
@@ -106,21 +117,26 @@ pub fn audio_file(name: &str, kind: &[u8; 4], frames: u32, rate: u32) -> Vec<u8>
     record(b"lFuA", 0x0b, 0, &payload)
 }
 
-/// Regions on tracks: track, tick, region.
+fn audio_event((track, tick, region): &(u8, u32, u16)) -> Vec<u8> {
+    // As with flex time: further lines. And a fraction of a tick.
+    let mut event = event(0x24, 34_560 + tick, &[0x89, 0xbc, 0x8a, 0x89, 0xaa, 0x88]);
+    (event[3], event[0x14]) = (0xcc, *track);
+    event[0x2c..0x30].copy_from_slice(&u32::from(*region).to_le_bytes());
+    event
+}
+
+/// Audio regions on tracks (track, tick, id of the region), after a region of notes on track 1 at bar 1.
 pub fn placements(all: &[(u8, u32, u16)]) -> Vec<u8> {
-    let mut events = vec![{
-        let mut other = vec![0; 80];
-        (other[0], other[0x17]) = (0x20, 0x89);
-        other
-    }];
-    events.extend(all.iter().map(|(track, tick, region)| {
-        let mut event = vec![0; 80];
-        (event[0], event[0x14], event[0x17]) = (0x24, *track, 0x89);
-        event[4..8].copy_from_slice(&(34_560 + tick).to_le_bytes());
-        event[0x2c..0x30].copy_from_slice(&u32::from(*region).to_le_bytes());
-        event
-    }));
-    list(&events)
+    placements_in(4, all)
+}
+
+/// The same in a list with this id: 4 is the arrangement, others are folders.
+pub fn placements_in(id: u16, all: &[(u8, u32, u16)]) -> Vec<u8> {
+    let mut notes = event(0x20, 34_560, &[0x89, 0x88, 0x8a, 0x88]);
+    notes[0x14] = 1;
+    let mut events = vec![event(0x14, 34_560, &[0x8a]), notes];
+    events.extend(all.iter().map(audio_event));
+    list(0x17, id, &events)
 }
 
 /// A channel with plug-ins.
