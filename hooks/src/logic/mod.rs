@@ -5,6 +5,7 @@
 //! Nothing is guessed: what a file does not say is absent, and numbers without a known meaning are told as they are.
 //! Names of home folders and bookmarks never leave this module. docs/metadata.md says where each value comes from.
 
+pub mod compare;
 mod find;
 mod information;
 mod metadata;

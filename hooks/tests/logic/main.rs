@@ -7,6 +7,7 @@ mod project_data_files;
 #[path = "../support/tree.rs"]
 mod tree;
 
+mod compare;
 mod find;
 mod lists;
 mod project;
