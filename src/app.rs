@@ -8,8 +8,8 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
 use crate::service::{
-    Access, Accounts, Fetches, Keeping, LargeFiles, Links, Locks, Members, Protection, PushedTo, Pushes, Repos, Tokens,
-    Transfer, Upkeep,
+    Access, Accounts, Fetches, Keeping, LargeFiles, Links, Locks, Members, Music, Protection, PushedTo, Pushes, Repos,
+    Tokens, Transfer, Upkeep,
 };
 use crate::storage::{StorageError, Store};
 
@@ -64,6 +64,8 @@ pub struct App {
     pub large_files: LargeFiles,
     /// Locks on files and folders.
     pub locks: Locks,
+    /// What is in commits as music.
+    pub music: Music,
     /// Keeping and collecting large files.
     pub keeping: Keeping,
     /// Care for repositories.
@@ -139,6 +141,7 @@ impl App {
             protection: Protection::new(db.clone()),
             access,
             links,
+            music: Music::new(transfer.clone(), large_files.clone()),
             fetches: Fetches::new(transfer, pushes.clone()),
             pushes,
             large_files,

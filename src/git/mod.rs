@@ -9,6 +9,7 @@ pub mod bitmap;
 pub mod bundle;
 pub mod check;
 mod checksum;
+pub mod commit_files;
 pub mod commit_graph;
 pub mod connectivity;
 pub mod delta;

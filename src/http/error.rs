@@ -21,6 +21,7 @@ use crate::names::BadName;
 use crate::service::access::AccessError;
 use crate::service::lfs::LfsError;
 use crate::service::locks::LockError;
+use crate::service::music::MusicError;
 use crate::service::sign_in::SignInError;
 use crate::service::transfer::TransferError;
 
@@ -274,10 +275,14 @@ impl From<TransferError> for Problem {
                 tracing::warn!(path = %path.display(), "A repository is not where its row says");
                 Self::not_found(error.to_string())
             }
-            TransferError::NoBundle => Self::not_found(error.to_string()),
+            TransferError::NoBundle | TransferError::Music(MusicError::NoCommit(_) | MusicError::NoProject(_)) => {
+                Self::not_found(error.to_string())
+            }
+            TransferError::Music(MusicError::TooManyFiles(_)) => Self::too_large(error.to_string()),
             TransferError::SwitchedOff(_) => Self::forbidden(error.to_string()),
             TransferError::Upload(cause) if cause.is_client_fault() => Self::bad_request(error.to_string()),
             TransferError::Spool(_)
+            | TransferError::Music(MusicError::Unreadable(_))
             | TransferError::Open { .. }
             | TransferError::Bundle(_)
             | TransferError::Upload(_)

@@ -68,6 +68,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
             GitRoute::Lfs => "lfs",
             GitRoute::Root => "repository",
             GitRoute::Locks => "locks",
+            GitRoute::Compare => "compare",
         });
     }
     let request = drained(request);
@@ -91,6 +92,7 @@ pub(super) async fn dispatch(web: Web, route: GitRoute, request: Request) -> Res
         GitRoute::Lfs => super::lfs::dispatch(web, request).await,
         GitRoute::Root => super::pages::repository.call(request, web).await,
         GitRoute::Locks => super::api_locks::dispatch(web, request).await,
+        GitRoute::Compare => super::api_compare::dispatch(web, request).await,
     }
 }
 

@@ -10,6 +10,7 @@
 //! A handler extracts, calls one function of `service` and shapes the answer.
 
 mod access;
+mod api_compare;
 mod api_locks;
 mod client;
 mod connection;

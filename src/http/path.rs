@@ -26,6 +26,8 @@ pub(super) enum GitRoute {
     Root,
     /// `/api/v1/repos/…/locks…`, see [`locks_part`].
     Locks,
+    /// `/api/v1/repos/…/compare/A...B`, see [`compare_ends`].
+    Compare,
 }
 
 /// A part of the Git LFS API. Names are not checked yet.
@@ -98,6 +100,7 @@ pub(super) fn parse(raw_path: &str) -> Address {
         ["-", "bundles", owner, name, rest @ ..] if rest.len() == 1 => return found(owner, name, GitRoute::Bundle),
         // Nor `api`.
         ["api", "v1", "repos", owner, name, "locks" | "lock-rules", ..] => return found(owner, name, GitRoute::Locks),
+        ["api", "v1", "repos", owner, name, "compare", _, ..] => return found(owner, name, GitRoute::Compare),
         [owner, name, rest @ ..] => (owner, name, rest),
         _ => return Address::Unknown,
     };
@@ -118,6 +121,16 @@ fn found(owner: &str, name: &str, route: GitRoute) -> Address {
         Ok(address) => Address::Git(address, route),
         Err(error) => Address::BadName(error, route),
     }
+}
+
+/// The two names in the path of a [`GitRoute::Compare`]; `None` if there are not two.
+pub(super) fn compare_ends(raw_path: &str) -> Option<(String, String)> {
+    let path = percent_decode_str(raw_path).decode_utf8_lossy();
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).skip(6).collect();
+    let ends = segments.join("/");
+    let (before, after) = ends.split_once("...")?;
+    let is_named = !before.is_empty() && !after.is_empty();
+    is_named.then(|| (before.to_owned(), after.to_owned()))
 }
 
 /// What of the LFS API the path of a [`GitRoute::Lfs`] means.

@@ -4,6 +4,7 @@
 mod auxin_transfer;
 mod auxin_upload;
 mod bundles;
+mod compare;
 mod fetching;
 mod hostile;
 mod lfs;

@@ -14,8 +14,9 @@ use tokio::runtime::Handle;
 
 use super::recipes::recipe_of;
 use super::{Inner, LargeFiles, LfsError};
-use crate::db::{FramePlace, Hash, ObjectRow};
+use crate::db::{FramePlace, Hash, ObjectRow, SoundRow};
 use crate::git::work::Work;
+use crate::ids::RepoId;
 use crate::service::access::Opened;
 use crate::service::transfer::{Answer, CallerKey, Errors, Kind, TransferError};
 use crate::storage::Key;
@@ -51,6 +52,34 @@ impl LargeFiles {
             size_bytes: row.size_bytes,
             row,
         })
+    }
+
+    /// All bytes of an object of a repository, for threads of transfers; `None` if the repository has none of this
+    /// name and size.
+    pub(in crate::service) fn whole(
+        &self,
+        handle: &Handle,
+        repo: RepoId,
+        oid: Oid,
+        size_bytes: u64,
+        work: &Work,
+    ) -> Result<Option<Vec<u8>>, TransferError> {
+        let row = handle.block_on(self.inner.db.linked_object(repo, oid.as_bytes()));
+        let row = row.map_err(LfsError::from)?;
+        let Some(row) = row.filter(|row| row.size_bytes == size_bytes) else {
+            return Ok(None);
+        };
+        let mut reading = Reading::new(&self.inner, handle, oid);
+        let recipe = reading.recipe(&row)?;
+        let mut bytes = Vec::with_capacity(size_bytes as usize);
+        reading.send(&recipe.chunks, 0..size_bytes, &mut bytes, work)?;
+        Ok(Some(bytes))
+    }
+
+    /// What an object of a repository is as sound, if it is any.
+    pub(in crate::service) async fn sound(&self, repo: RepoId, oid: Oid) -> Result<Option<SoundRow>, LfsError> {
+        let mut found = self.inner.db.linked_sounds(repo, &[*oid.as_bytes()]).await?;
+        Ok(found.remove(oid.as_bytes()))
     }
 
     /// The bytes of a part of it.

@@ -11,6 +11,7 @@ use crate::git::snapshot::OpenError;
 use crate::git::upload_pack::UploadError;
 use crate::git::walk::WalkError;
 use crate::service::lfs::LfsError;
+use crate::service::music::MusicError;
 
 /// Why a transfer did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,9 @@ pub enum TransferError {
     /// A large file cannot be taken or given.
     #[error(transparent)]
     Lfs(#[from] LfsError),
+    /// Projects cannot be compared.
+    #[error(transparent)]
+    Music(#[from] MusicError),
     /// The answer could not be sent.
     #[error("the answer could not be sent")]
     Answer(#[source] io::Error),
@@ -119,6 +123,7 @@ impl TransferError {
                 UploadError::Open(_) | UploadError::Store(_) | UploadError::Walk(WalkError::Store(_))
             ),
             Self::Lfs(error) => error.is_ours(),
+            Self::Music(error) => matches!(error, MusicError::Unreadable(_)),
             Self::Receive(error) => matches!(error, ReceiveError::Open(_) | ReceiveError::Store(_)),
             Self::Busy { .. }
             | Self::TooMany { .. }

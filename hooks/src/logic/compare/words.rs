@@ -344,6 +344,11 @@ fn song_sentences(song: &SongChanges, say: &mut impl FnMut(&'static str, String)
 }
 
 impl Comparison {
+    /// The name of the bundle.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// Lines for people: the name of the project, then a sentence on each line.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n", self.title);
