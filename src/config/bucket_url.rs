@@ -5,10 +5,9 @@ const SCHEME: &str = "s3://";
 
 /// Bucket and prefix of an address, if it is one.
 pub(crate) fn bucket_and_prefix(url: &str) -> Option<(&str, &str)> {
-    let (bucket, prefix) = match url.strip_prefix(SCHEME)?.split_once('/') {
-        Some((bucket, prefix)) => (bucket, prefix.strip_suffix('/').unwrap_or(prefix)),
-        None => (url.strip_prefix(SCHEME)?, ""),
-    };
+    let address = url.strip_prefix(SCHEME)?;
+    let (bucket, given) = address.split_once('/').unwrap_or((address, ""));
+    let prefix = given.strip_suffix('/').unwrap_or(given);
     let is_bucket = (3..=63).contains(&bucket.len())
         && bucket
             .bytes()
@@ -17,7 +16,7 @@ pub(crate) fn bucket_and_prefix(url: &str) -> Option<(&str, &str)> {
         let is_char = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_char)
     };
-    let is_prefix = prefix.is_empty() || (prefix.len() <= 512 && prefix.split('/').all(is_part));
+    let is_prefix = given.is_empty() || (prefix.len() <= 512 && prefix.split('/').all(is_part));
     (is_bucket && is_prefix).then_some((bucket, prefix))
 }
 
