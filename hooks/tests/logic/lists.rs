@@ -172,6 +172,8 @@ fn what_unfolds_into_too_much_or_is_damaged_is_refused() {
     objects.push(vec![9]);
     // A list that holds itself.
     let circle = vec![[head(10, 1), vec![0, 0]].concat()];
+    // A list that is the name of its own value.
+    let named = vec![[head(13, 1), vec![0, 0, 0, 1]].concat(), head(5, 0)];
     // A list of more items than the file has bytes.
     let long = vec![head(10, 0x7fff_ffff)];
     // A text that is named 60,000 times.
@@ -181,6 +183,7 @@ fn what_unfolds_into_too_much_or_is_damaged_is_refused() {
     for bytes in [
         packed(&objects),
         packed(&circle),
+        packed(&named),
         packed(&long),
         packed(&repeated),
         deep.into_bytes(),

@@ -47,8 +47,9 @@ impl<'a> List<'a> {
         self.body.get(at..at.checked_add(len)?)
     }
 
-    fn object(&mut self, index: u64, depth: usize) -> Option<Value> {
-        if index >= self.objects || depth > MAX_DEPTH {
+    /// The kind of an object, the lower half of its marker, and where it goes on.
+    fn marker(&mut self, index: u64) -> Option<(u8, usize, usize)> {
+        if index >= self.objects {
             return None;
         }
         self.budget.take_values(1)?;
@@ -56,8 +57,20 @@ impl<'a> List<'a> {
         let at = number(self.bytes(self.table.checked_add(entry)?, self.offset_bytes)?)?;
         let at = usize::try_from(at).ok()?;
         let marker = *self.body.get(at)?;
-        let (kind, low) = (marker >> 4, usize::from(marker & 15));
-        let after = at + 1;
+        Some((marker >> 4, usize::from(marker & 15), at + 1))
+    }
+
+    /// The name of a value. Nothing but text is followed: a list that is a name of itself would never end.
+    fn name(&mut self, index: u64) -> Option<String> {
+        let (kind, low, after) = self.marker(index)?;
+        matches!(kind, 5..=7).then(|| self.text(kind, after, low))?
+    }
+
+    fn object(&mut self, index: u64, depth: usize) -> Option<Value> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        let (kind, low, after) = self.marker(index)?;
         Some(match kind {
             0 => match low {
                 8 => Value::Bool(false),
@@ -85,9 +98,7 @@ impl<'a> List<'a> {
                 let pairs = keys.chunks(self.ref_bytes).zip(values.chunks(self.ref_bytes));
                 let mut dict = BTreeMap::new();
                 for (key, value) in pairs {
-                    let Value::Text(key) = self.object(number(key)?, MAX_DEPTH)? else {
-                        return None;
-                    };
+                    let key = self.name(number(key)?)?;
                     dict.insert(key, self.object(number(value)?, depth + 1)?);
                 }
                 Value::Dict(dict)
