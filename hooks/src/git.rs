@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// Where Git usually lies when it is not in `PATH`: what a window system starts often has none.
 const PLACES: [&str; 5] = [
@@ -65,7 +65,19 @@ pub fn run_quietly<S: AsRef<OsStr>>(args: &[S], input: &[u8]) -> Result<Output, 
     first_that_is_there(|git| piped(git.args(args).envs(QUIET).stderr(Stdio::piped()), input))
 }
 
-fn first_that_is_there(run: impl Fn(&mut Command) -> io::Result<Output>) -> Result<Output, GitError> {
+/// Starts git in the current folder, with pipes to its standard input and from its output. It asks nobody anything.
+///
+/// # Errors
+/// [`GitError::Absent`] or [`GitError::Io`]
+pub(crate) fn start<S: AsRef<OsStr>>(args: &[S]) -> Result<Child, GitError> {
+    let pipes = |git: &mut Command| {
+        let git = git.args(args).envs(QUIET).stderr(Stdio::null());
+        git.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    };
+    first_that_is_there(pipes)
+}
+
+fn first_that_is_there<T>(run: impl Fn(&mut Command) -> io::Result<T>) -> Result<T, GitError> {
     let from_git = std::env::var_os("GIT_EXEC_PATH").map(|folder| Path::new(&folder).join("git"));
     let places = [PathBuf::from("git")].into_iter().chain(from_git);
     for program in places.chain(PLACES.iter().map(PathBuf::from)) {

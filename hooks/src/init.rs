@@ -191,7 +191,12 @@ fn append(path: &Path, before: &str, block: &str) -> io::Result<()> {
 }
 
 fn warnings(attributes: &str) -> Vec<String> {
-    attributes
+    let mut lines = attributes.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let song = lines.rfind(|line| line.split_whitespace().next() == Some("ProjectData"));
+    let no_diff = song.filter(|line| !line.contains("diff=auxin")).map(|_| {
+        "`ProjectData` has a line of its own in .gitattributes. With `diff=auxin` in it, `git diff` would show what changed in the song.".to_owned()
+    });
+    let without_effect = attributes
         .lines()
         .map(str::trim)
         .filter(|line| !line.starts_with('#') && line.contains("filter=lfs"))
@@ -201,6 +206,6 @@ fn warnings(attributes: &str) -> Vec<String> {
             format!(
                 "`{pattern}` in .gitattributes has no effect: a Logic project is a folder, and Git LFS works on files. You may delete that line."
             )
-        })
-        .collect()
+        });
+    without_effect.chain(no_diff).collect()
 }

@@ -9,12 +9,15 @@ pub mod audio;
 pub mod client_hooks;
 pub mod git;
 mod init;
+pub mod local;
 pub mod locks;
 pub mod logic;
 pub mod notes;
 mod patterns;
 pub mod setup;
 pub mod status;
+pub mod textconv;
 pub mod transfer;
+pub mod versions;
 
 pub use init::{Added, InitError, Report, init};

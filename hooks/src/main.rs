@@ -5,14 +5,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use git_auxin::client_hooks::{self, HookError, Installed, State};
+use git_auxin::local::LocalVersion;
+use git_auxin::logic::{Limits, check, read_projects};
 use git_auxin::setup::{self, Scope};
-use git_auxin::{Report, init, locks, status, transfer};
+use git_auxin::versions::compare_versions;
+use git_auxin::{Report, init, locks, status, textconv, transfer};
 
 const USAGE: &str = "\
 Usage: git auxin <command>
 
 Commands:
-  init [FOLDER]   add what a Logic project needs to .gitattributes and .gitignore, and hooks (see install)
+  init [FOLDER]   add what a Logic project needs to .gitattributes and .gitignore, hooks (see install), and let
+                  git diff show what Logic projects say
   install         let Git LFS send and get only what is new in large files
       --path PATH       name the program at PATH instead of this one
       --local, --system change the settings of this repository or machine, not yours
@@ -21,8 +25,16 @@ Commands:
                         commit, and locks of others are told before a push (with --uninstall: take them out)
   status          locks, sound that is not pushed or not here, and what is not set up
       --json            the same for programs
+  compare A [B]   what changed in music from version A to B (HEAD): tempo, key, sound, regions, markers …
+      --json, --line    the same for programs, or in one line for each project
+      --fail-if missing_audio
+                        end with 1 if a file that a project of B names is not there
+  check [VERSION] are the projects of a version (HEAD) ready to open elsewhere: files that are missing or outside,
+                  sample rates, plug-ins that are named
+      --json            the same for programs
   lock, locks, unlock, ask, hand-over, steal, keep
                   who works on what; `git auxin lock` tells how
+  textconv FILE   what git diff starts to show a file of a Logic project
   transfer        what Git LFS starts; not for people
 
 Options:
@@ -50,6 +62,9 @@ fn main() -> ExitCode {
         [Some("install"), ..] => run_install(&args[1..]),
         [Some("status")] => run_status(false),
         [Some("status"), Some("--json")] => run_status(true),
+        [Some("compare"), ..] => run_compare(&words[1..]),
+        [Some("check"), ..] => run_check(&words[1..]),
+        [Some("textconv"), _] => run_textconv(Path::new(&args[1])),
         [Some("transfer")] => run_transfer(),
         words => match words
             .iter()
@@ -185,6 +200,81 @@ fn run_status(is_json: bool) -> ExitCode {
     ExitCode::from(u8::from(found.has_problem()))
 }
 
+fn run_textconv(path: &Path) -> ExitCode {
+    match textconv::textconv(path) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => refused(format_args!("{} cannot be read: {error}.", path.display())),
+    }
+}
+
+fn run_compare(words: &[Option<&str>]) -> ExitCode {
+    let (mut versions, mut form, mut fails_if_missing) = (Vec::new(), None, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            Some("--fail-if") if words.next() == Some(&Some("missing_audio")) => fails_if_missing = true,
+            Some(word @ ("--json" | "--line")) if form.is_none() => form = Some(word),
+            Some(word) if !word.starts_with('-') => versions.push(word),
+            _ => return usage(),
+        }
+    }
+    let (before, after) = match versions.as_slice() {
+        // As Git writes it: `A..B`.
+        [range] => range.split_once("..").unwrap_or((range, "HEAD")),
+        [before, after] => (*before, *after),
+        _ => return usage(),
+    };
+    if after.starts_with('.') {
+        eprintln!("`A...B` is not understood. Name two versions: git auxin compare A B");
+        return ExitCode::from(2);
+    }
+    let told = match compare_versions(before, after) {
+        Ok(told) => told,
+        Err(error) => return refused(error),
+    };
+    match form {
+        Some("--json") => match serde_json::to_string_pretty(&told) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return refused(error),
+        },
+        Some(_) => told.lines().iter().for_each(|line| println!("{line}")),
+        None => print!("{}", told.text()),
+    }
+    ExitCode::from(u8::from(fails_if_missing && told.has_missing_audio()))
+}
+
+/// 0 if all projects are ready, 1 if one is not or nothing can be told.
+fn run_check(words: &[Option<&str>]) -> ExitCode {
+    let (mut version, mut is_json) = (None, false);
+    for word in words {
+        match *word {
+            Some("--json") => is_json = true,
+            Some(word) if !word.starts_with('-') && version.is_none() => version = Some(word),
+            _ => return usage(),
+        }
+    }
+    let projects = LocalVersion::open(version.unwrap_or("HEAD"))
+        .and_then(|mut version| read_projects(&mut version, &Limits::default()));
+    let told: Vec<_> = match projects {
+        Ok(projects) => projects.iter().map(check).collect(),
+        Err(error) => return refused(error),
+    };
+    if is_json {
+        match serde_json::to_string_pretty(&told) {
+            Ok(text) => println!("{text}"),
+            Err(error) => return refused(error),
+        }
+    } else if told.is_empty() {
+        println!("There is no Logic Pro or GarageBand project in this version.");
+    } else {
+        told.iter().for_each(|one| println!("{}", one.text()));
+    }
+    ExitCode::from(u8::from(!told.iter().all(|one| one.is_ready)))
+}
+
 fn run_init(folder: &Path) -> ExitCode {
     match init(folder) {
         Ok(report) => {
@@ -199,6 +289,13 @@ fn run_init(folder: &Path) -> ExitCode {
 /// The files of patterns are there already, so that a folder of hooks that is not to be changed is a note and no failure.
 fn add_hooks(root: &Path) {
     let done = std::env::set_current_dir(root).map_err(|error| HookError::Io(root.display().to_string(), error));
+    if done.is_ok() {
+        match setup::install_diff() {
+            Ok(true) => println!("git diff: shows what Logic projects say"),
+            Ok(false) => {}
+            Err(error) => println!("Note: git diff will not show what Logic projects say. {error}"),
+        }
+    }
     match done.and_then(|()| client_hooks::install()) {
         Ok(done) => {
             for Installed { hook, state } in done.iter().filter(|done| done.state != State::Kept) {

@@ -2,10 +2,12 @@
 //!
 //! A `.logicx` bundle is a folder, so a pattern such as `*.logicx filter=lfs` has no effect: the
 //! patterns name files inside. `MetaData.plist` and `ProjectInformation.plist` stay out of LFS; they
-//! are small, and tempo, key and track names can be read from them without the large files.
+//! are small, and tempo, key and number of tracks can be read from them without the large files. `diff=auxin` lets `git
+//! diff` show what they say (`git auxin textconv`); without that setting Git tells that they differ, as of other files.
 
 const LFS: &str = "filter=lfs diff=lfs merge=lfs -text";
-const LFS_LOCKABLE: &str = "filter=lfs diff=lfs merge=lfs -text lockable";
+const LFS_LOCKABLE: &str = "filter=lfs diff=auxin merge=lfs -text lockable";
+const SMALL_LIST: &str = "-text diff=auxin -merge";
 const SMALL_BINARY: &str = "-text -diff -merge";
 
 /// A group of lines under one comment.
@@ -44,8 +46,8 @@ pub(crate) const ATTRIBUTES: &[Group] = &[
     Group {
         comment: "Small binary files of every save.",
         lines: &[
-            ("MetaData.plist", SMALL_BINARY),
-            ("ProjectInformation.plist", SMALL_BINARY),
+            ("MetaData.plist", SMALL_LIST),
+            ("ProjectInformation.plist", SMALL_LIST),
             ("DisplayState.plist", SMALL_BINARY),
             ("DisplayStateArchive", SMALL_BINARY),
         ],

@@ -93,6 +93,20 @@ pub fn uninstall(scope: Scope) -> Result<bool, SetupError> {
     Ok(true)
 }
 
+/// Lets `git diff` show files of Logic projects in the current repository as [`crate::textconv`] tells them; whether
+/// that is new. Another program that somebody set stays.
+///
+/// # Errors
+/// [`SetupError`]
+pub fn install_diff() -> Result<bool, SetupError> {
+    let key = "diff.auxin.textconv";
+    if !git::settings(&["--get-all", key])?.is_empty() {
+        return Ok(false);
+    }
+    git::ask(&["config", "--local", key, "git auxin textconv"])?;
+    Ok(true)
+}
+
 /// One line of `git auxin status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -89,6 +89,11 @@ impl Information {
         })
     }
 
+    /// The names of alternatives by number, as they stand there: `{PROJECT_NAME}` is the name of the bundle.
+    pub fn names(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.names.iter().map(|(&index, name)| (index, name.as_str()))
+    }
+
     /// The name of an alternative; `bundle` is the name of the bundle, where it has one.
     pub fn alternative_name(&self, index: u32, bundle: Option<&str>) -> Option<String> {
         let name = self.names.get(&index)?;

@@ -13,6 +13,7 @@ mod names;
 mod plist;
 mod project;
 mod project_data;
+mod ready;
 mod record;
 mod rtf;
 mod source;
@@ -25,6 +26,7 @@ pub use self::project::{Alternative, Audio, Project, TreePaths, read_project, re
 pub use self::project_data::{
     AudioFile, AudioFormat, Clock, Marker, Meter, Placement, ProjectData, Region, TICKS_PER_QUARTER, Tempo,
 };
+pub use self::ready::{OutsideFile, RateMismatch, Readiness, check};
 pub use self::record::{
     AlternativeRecord, AudioCounts, ExternalCounts, FileRecord, Plugins, ProjectRecord, Top, Warning, fit,
 };

@@ -7,9 +7,11 @@ mod project_data_files;
 #[path = "../support/tree.rs"]
 mod tree;
 
+mod commands;
 mod compare;
 mod find;
 mod lists;
 mod project;
 mod project_data;
+mod ready;
 mod samples;

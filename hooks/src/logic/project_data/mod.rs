@@ -175,6 +175,21 @@ impl ProjectData {
         Some(Clock { steps })
     }
 
+    /// A position for people: `bar 17`, or `bar 17, beat 2.5` within one.
+    pub fn place(&self, tick: i64) -> String {
+        let (bar, rest) = self.bar_at(tick);
+        let meter = self.meter.iter().take_while(|meter| meter.tick <= tick).last();
+        let lower = meter.or(self.meter.first()).map_or(4, |meter| meter.signature.1);
+        let beat = bar_ticks((1, lower));
+        match rest {
+            0 => format!("bar {bar}"),
+            rest => {
+                let hundredths = (rest * 100 / beat + 100) as f64;
+                format!("bar {bar}, beat {}", hundredths / 100.0)
+            }
+        }
+    }
+
     /// The region with this id.
     pub fn region(&self, id: u32) -> Option<&Region> {
         self.regions.iter().find(|region| region.id == id)
