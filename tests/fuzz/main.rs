@@ -16,8 +16,18 @@ mod support;
 mod audio_files;
 mod corpus;
 mod large_files;
+mod logic;
+#[path = "../../hooks/tests/support/logic_files.rs"]
+#[allow(dead_code, reason = "made for the tests of the package, too")]
+mod logic_files;
 mod mutate;
+#[path = "../../hooks/tests/support/project_data_files.rs"]
+#[allow(dead_code, reason = "made for the tests of the package, too")]
+mod project_data_files;
 mod targets;
+#[path = "../../hooks/tests/support/tree.rs"]
+#[allow(dead_code, reason = "made for the tests of the package, too")]
+mod tree;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -234,6 +244,26 @@ fn large_files_of_any_content_come_back_as_they_were() {
 #[test]
 fn audio_files_of_any_content_are_read_however_they_are_split() {
     feed(&large_files::sound(), Form::Bytes, 60_000);
+}
+
+#[test]
+fn property_lists_of_any_content_are_read_or_refused() {
+    feed(&logic::property_list(), Form::Bytes, 60_000);
+}
+
+#[test]
+fn songs_of_any_content_are_read_or_refused() {
+    feed(&logic::song(), Form::Bytes, 60_000);
+}
+
+#[test]
+fn projects_with_files_of_any_content_are_told_and_compared() {
+    feed(&logic::project(), Form::Bytes, 4_000);
+}
+
+#[test]
+fn projects_are_found_among_any_paths() {
+    feed(&logic::paths(), Form::Bytes, 60_000);
 }
 
 #[test]
