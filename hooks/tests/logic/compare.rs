@@ -328,3 +328,34 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn regions_that_the_song_does_not_name_clearly_are_counted_by_place() {
+    let state = |placed: &[(u8, u32, u16)]| {
+        let mut tree = Tree::default();
+        let regions = [region(0, "a", 9), region(4, "twin", 9), region(4, "twin", 9)];
+        let records = [
+            meters(&[(0, 4, 2)]),
+            tempos(&[(0, 120.0)]),
+            regions.concat(),
+            placements(placed),
+        ];
+        tree.project(PATH, &list(120.0, ("C", "major"), &[], &[]), &records, NEW);
+        tree.projects().remove(0)
+    };
+    let told = |old: &[(u8, u32, u16)], new: &[(u8, u32, u16)]| {
+        let told = compare(Some(&state(old)), Some(&state(new))).expect("there are two");
+        let song = told.song.expect("it can be read");
+        let regions = (song.regions.moved.count, song.regions.placed, song.regions.taken_off);
+        (regions, told.not_compared)
+    };
+    let unclear = ["which regions lie at 2 places: the song does not tell clearly"];
+    assert_eq!(
+        told(&[(1, 0, 0), (2, 0, 4)], &[(1, 3840, 0), (2, 3840, 4)]),
+        ((1, 1, 1), unclear.map(str::to_owned).to_vec())
+    );
+    // Known before and not any more: nothing is told of it.
+    let (regions, not_compared) = told(&[(1, 0, 0)], &[(1, 0, 4)]);
+    assert_eq!((regions, not_compared.len()), ((0, 0, 0), 1));
+    assert_eq!(told(&[(1, 0, 0)], &[(1, 3840, 0)]), ((1, 0, 0), Vec::new()));
+}

@@ -127,14 +127,19 @@ impl SongChanges {
 pub(super) fn changes(a: &ProjectData, b: &ProjectData, not_compared: &mut Vec<String>) -> SongChanges {
     let mut changes = SongChanges::default();
     regions(&mut changes.regions, a, b);
-    match (places(a), places(b)) {
-        (Some(old), Some(new)) => placements(&mut changes.regions, (a, old), (b, new)),
-        _ => {
-            let (old, new) = (a.placements.len(), b.placements.len());
-            changes.regions.placed = new.saturating_sub(old);
-            changes.regions.taken_off = old.saturating_sub(new);
-            not_compared.push("where regions lie: it is not known in this version of the format".to_owned());
-        }
+    let unnamed: BTreeSet<(u8, i64)> = unnamed(a).chain(unnamed(b)).collect();
+    let (known_a, other_a) = places(a, &unnamed);
+    let (known_b, other_b) = places(b, &unnamed);
+    placements(&mut changes.regions, (a, known_a), (b, known_b));
+    if !unnamed.is_empty() {
+        let (more, fewer) = counts(&other_a, &other_b);
+        changes.regions.placed += more;
+        changes.regions.taken_off += fewer;
+        let places = if unnamed.len() == 1 { "place" } else { "places" };
+        not_compared.push(format!(
+            "which regions lie at {} {places}: the song does not tell clearly",
+            unnamed.len()
+        ));
     }
     sequences(&mut changes.regions, a, b);
     markers(&mut changes, a, b);
@@ -212,35 +217,54 @@ fn pair_of(changes: &mut RegionChanges, before: &Region, after: &Region) {
 
 /// Places of MIDI regions and folders.
 fn sequences(changes: &mut RegionChanges, a: &ProjectData, b: &ProjectData) {
+    let places = |song: &ProjectData| -> Vec<(u8, i64)> {
+        let placed = song.sequences.iter();
+        placed.map(|placed| (placed.track, placed.tick)).collect()
+    };
+    let (more, fewer) = counts(&places(a), &places(b));
+    changes.sequences_added += more;
+    changes.sequences_removed += fewer;
+}
+
+/// How many there are more, and how many fewer, at places where the numbers differ.
+fn counts(old: &[(u8, i64)], new: &[(u8, i64)]) -> (usize, usize) {
     let mut places: BTreeMap<(u8, i64), i64> = BTreeMap::new();
-    for placed in &b.sequences {
-        *places.entry((placed.track, placed.tick)).or_default() += 1;
-    }
-    for placed in &a.sequences {
-        *places.entry((placed.track, placed.tick)).or_default() -= 1;
-    }
+    new.iter().for_each(|place| *places.entry(*place).or_default() += 1);
+    old.iter().for_each(|place| *places.entry(*place).or_default() -= 1);
+    let (mut more, mut fewer) = (0, 0);
     for count in places.into_values() {
         let number = usize::try_from(count.abs()).unwrap_or(usize::MAX);
-        match count > 0 {
-            true => changes.sequences_added += number,
-            false => changes.sequences_removed += number,
+        if count > 0 { more += number } else { fewer += number }
+    }
+    (more, fewer)
+}
+
+/// Places on tracks with a region of which it is not known which one it is.
+fn unnamed(song: &ProjectData) -> impl Iterator<Item = (u8, i64)> {
+    let unnamed = song.placements.iter().filter(|placed| placed.region.is_none());
+    unnamed.map(|placed| (placed.track, placed.tick))
+}
+
+/// Track and position.
+type Place = (u8, i64);
+/// Track, position, and the id of a region.
+type Named = (u8, i64, u32);
+
+/// Track, position and id of each region on a track, except for those at `unnamed` places: of these, the place alone.
+fn places(song: &ProjectData, unnamed: &BTreeSet<Place>) -> (Vec<Named>, Vec<Place>) {
+    let ids: BTreeSet<u32> = song.regions.iter().map(|region| region.id).collect();
+    let (mut known, mut other) = (Vec::new(), Vec::new());
+    for placed in &song.placements {
+        let place = (placed.track, placed.tick);
+        match placed.region.filter(|id| ids.contains(id) && !unnamed.contains(&place)) {
+            Some(id) => known.push((placed.track, placed.tick, id)),
+            None => other.push(place),
         }
     }
+    (known, other)
 }
 
-/// Track, position and name of each region on a track; `None` where one of them is not known.
-fn places(song: &ProjectData) -> Option<Vec<(u8, i64, u32)>> {
-    let known: BTreeSet<u32> = song.regions.iter().map(|region| region.id).collect();
-    song.placements
-        .iter()
-        .map(|placed| {
-            let region = placed.region.filter(|id| known.contains(id))?;
-            Some((placed.track, placed.tick, region))
-        })
-        .collect()
-}
-
-type Places<'a> = (&'a ProjectData, Vec<(u8, i64, u32)>);
+type Places<'a> = (&'a ProjectData, Vec<Named>);
 
 fn placements(changes: &mut RegionChanges, (a, old): Places<'_>, (b, new): Places<'_>) {
     let names = |song: &ProjectData| -> BTreeMap<u32, String> {
