@@ -8,8 +8,8 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::db::{Clock, Db, DbError};
 use crate::service::push::RecoverError;
 use crate::service::{
-    Access, Accounts, Fetches, Keeping, LargeFiles, Links, Locks, Members, Music, Protection, PushedTo, Pushes, Repos,
-    Tokens, Transfer, Upkeep,
+    Access, Accounts, CommitNotes, Fetches, Keeping, LargeFiles, Links, Locks, Members, Music, Protection, PushedTo,
+    Pushes, Repos, Tokens, Transfer, Upkeep,
 };
 use crate::storage::{StorageError, Store};
 
@@ -66,6 +66,8 @@ pub struct App {
     pub locks: Locks,
     /// What is in commits as music.
     pub music: Music,
+    /// Notes of commits.
+    pub notes: CommitNotes,
     /// Keeping and collecting large files.
     pub keeping: Keeping,
     /// Care for repositories.
@@ -110,6 +112,17 @@ impl App {
         let access = Access::new(db.clone(), repos_dir, &settings.server.public_url, &settings.repo);
         let transfer = Transfer::new(config.clone(), &data.tmp());
         let pushed_to = PushedTo::default();
+        let store = open_store(&settings.store, &data)?;
+        let links = Links::new(&signing_key, db.clock().clone());
+        let large_files = LargeFiles::new(
+            config.clone(),
+            db.clone(),
+            store.clone(),
+            transfer.clone(),
+            repos.clone(),
+            links.clone(),
+        );
+        let notes = CommitNotes::new(db.clone(), transfer.clone(), repos.clone(), large_files.clone());
         let pushes = Pushes::new(
             config.clone(),
             db.clone(),
@@ -117,20 +130,11 @@ impl App {
             transfer.clone(),
             repos.clone(),
             pushed_to.clone(),
+            notes.clone(),
             &data.cache(),
             nonce_seed,
         );
-        let store = open_store(&settings.store, &data)?;
-        let keeping = Keeping::new(config.clone(), db.clone(), store.clone(), repos.clone());
-        let links = Links::new(&signing_key, db.clock().clone());
-        let large_files = LargeFiles::new(
-            config.clone(),
-            db.clone(),
-            store,
-            transfer.clone(),
-            repos.clone(),
-            links.clone(),
-        );
+        let keeping = Keeping::new(config.clone(), db.clone(), store, repos.clone());
         let locks = Locks::new(config.clone(), db.clone(), transfer.clone());
         let upkeep = Upkeep::new(config.clone(), db.clone(), transfer.clone(), repos.clone(), pushed_to);
         Ok(Self {
@@ -146,6 +150,7 @@ impl App {
             pushes,
             large_files,
             locks,
+            notes,
             keeping,
             upkeep,
             config,

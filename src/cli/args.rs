@@ -310,6 +310,15 @@ pub(super) enum RepoCommand {
     },
     /// Make a bundle for clones to begin with, where `git.bundle_uri` offers bundles.
     Bundle(Address),
+    /// Writes what projects and people say of its commits into refs/notes/logic, where it is not there yet.
+    Notes {
+        /// The repository.
+        #[command(flatten)]
+        address: Address,
+        /// Reads every commit anew; what people said stays.
+        #[arg(long)]
+        rebuild: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

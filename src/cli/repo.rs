@@ -64,6 +64,14 @@ impl Repo {
     }
 }
 
+/// What was written about commits, for programs.
+#[derive(Serialize)]
+struct Noted {
+    address: String,
+    commits: usize,
+    noted: usize,
+}
+
 /// A repository that was imported, for programs.
 #[derive(Serialize)]
 struct Imported {
@@ -190,6 +198,19 @@ pub(super) async fn run(command: &RepoCommand, app: &App, out: &Output) -> anyho
                 is_dry_run: *dry_run,
             };
             return upkeep::maintain(app, out, address.as_ref(), request).await;
+        }
+        RepoCommand::Notes { address, rebuild } => {
+            let report = app.notes.write(&address.repo, *rebuild).await?;
+            let commits = super::output::counted(report.commits, "commit");
+            let noted = Noted {
+                address: address.repo.to_string(),
+                commits: report.commits,
+                noted: report.noted,
+            };
+            out.say(
+                &format!("{}: {commits} looked at, {} with a note.", address.repo, report.noted),
+                &noted,
+            )?;
         }
         RepoCommand::Bundle(address) => return upkeep::bundle(app, out, &address.repo).await,
     }

@@ -105,6 +105,10 @@ async fn start(
         let (keeping, shutdown) = (app.keeping.clone(), shutdown.clone());
         tokio::spawn(async move { keeping.run(shutdown).await })
     };
+    let notes = {
+        let (notes, shutdown) = (app.notes.clone(), shutdown.clone());
+        tokio::spawn(async move { notes.run(shutdown).await })
+    };
     http::serve(app.clone(), listener, shutdown.clone()).await?;
     shutdown.cancel();
     if let Err(error) = upkeep.await {
@@ -115,6 +119,9 @@ async fn start(
     }
     if let Err(error) = keeping.await {
         tracing::error!(%error, "Collecting large files ended by itself");
+    }
+    if let Err(error) = notes.await {
+        tracing::error!(%error, "Writing notes ended by itself");
     }
     app.close().await;
     tracing::info!("The server has ended");

@@ -45,6 +45,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0006_chunk_sets.sql"),
     ),
     (7, "releases", include_str!("../../migrations/sqlite/0007_releases.sql")),
+    (8, "notes", include_str!("../../migrations/sqlite/0008_notes.sql")),
 ];
 
 pub(super) fn migrations() -> Vec<Migration> {

@@ -11,6 +11,7 @@ pub mod check;
 mod checksum;
 pub mod commit_files;
 pub mod commit_graph;
+pub mod commit_text;
 pub mod connectivity;
 pub mod delta;
 pub mod durable;

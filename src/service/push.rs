@@ -37,6 +37,7 @@ use self::notice::Notices;
 pub use self::recover::RecoverError;
 use self::unclosed::Unclosed;
 use super::access::{Access, Opened, PushTarget};
+use super::notes::CommitNotes;
 use super::repos::Repos;
 use super::sign_in::SignedIn;
 use super::transfer::{
@@ -86,6 +87,7 @@ struct Inner {
     notices: Notices,
     unclosed: Unclosed,
     pushed_to: PushedTo,
+    notes: CommitNotes,
     /// Repositories with nothing in them: stand for one that a push is to make.
     empty: EmptyRepositories,
     cache_dir: Box<Path>,
@@ -112,6 +114,7 @@ impl Pushes {
         transfer: Transfer,
         repos: Repos,
         pushed_to: PushedTo,
+        notes: CommitNotes,
         cache_dir: &Path,
         nonce_seed: Option<Vec<u8>>,
     ) -> Self {
@@ -126,6 +129,7 @@ impl Pushes {
                 notices,
                 unclosed: Unclosed::default(),
                 pushed_to,
+                notes,
                 empty: EmptyRepositories::default(),
                 cache_dir: cache_dir.into(),
                 nonce_seed,

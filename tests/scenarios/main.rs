@@ -29,6 +29,7 @@ mod maintenance;
 mod memory;
 mod names;
 mod narrowed_rights;
+mod notes;
 mod other_clients;
 mod partial_clone;
 mod proc_receive;

@@ -9,7 +9,7 @@ use git_auxin::logic::{Found, Limits, Project, TreePaths, find, read_project};
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use self::source::CommitSource;
+pub(in crate::service) use self::source::CommitSource;
 use crate::git::ObjectId;
 use crate::git::commit_files::{commit_named, files};
 use crate::git::snapshot::Snapshot;

@@ -23,7 +23,7 @@ const MAX_READ_BYTES: u64 = 256 << 20;
 type Looked = (ObjectId, u64, Option<(Oid, u64)>);
 
 /// The files of commits of one repository. Blocks: for threads of transfers.
-pub(super) struct CommitSource<'a> {
+pub(in crate::service) struct CommitSource<'a> {
     handle: &'a Handle,
     large_files: &'a LargeFiles,
     snapshot: &'a Snapshot,
@@ -37,7 +37,7 @@ pub(super) struct CommitSource<'a> {
 
 impl<'a> CommitSource<'a> {
     /// Without a commit.
-    pub(super) fn new(
+    pub(in crate::service) fn new(
         handle: &'a Handle,
         large_files: &'a LargeFiles,
         snapshot: &'a Snapshot,
@@ -57,7 +57,7 @@ impl<'a> CommitSource<'a> {
     }
 
     /// Goes on with the files of another commit.
-    pub(super) fn turn_to(&mut self, files: &BTreeMap<String, ObjectId>) {
+    pub(in crate::service) fn turn_to(&mut self, files: &BTreeMap<String, ObjectId>) {
         self.files.clone_from(files);
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bstr::ByteSlice as _;
+use git_auxin::notes::from_push_options;
 use tokio::runtime::Handle;
 
 use super::consequences::{self, Pushed};
@@ -18,12 +20,18 @@ use crate::git::upload_pack::history::HistoryError;
 use crate::git::work::Work;
 use crate::ids::{LockId, PushId};
 use crate::service::access::{AccessError, Opened};
+use crate::service::notes;
 use crate::service::protection;
 use crate::service::sign_in::SignedIn;
 use crate::service::transfer::snapshot;
 
 /// Said when the database does not answer; the reason is in the log.
 const NOT_RECORDED: &str = "the server cannot record this push now; nothing was changed, try again";
+
+/// Stands where only the form of what is said matters.
+const NO_TIME: &str = "1970-01-01T00:00:00Z";
+/// How long a push waits for what is said of its commits.
+const SUMMARY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The gate of one push.
 pub(super) struct Gate<'w> {
@@ -85,6 +93,13 @@ impl<'w> Gate<'w> {
 
     /// The rule that forbids `update`, as a sentence.
     fn forbidden(&self, update: &RefUpdate, push: &PushRequest<'_>) -> Result<Option<String>, GateError> {
+        if update.name == notes::NOTES_REF || update.name == notes::SUMMARY_REF {
+            return Ok(Some(format!(
+                "{} is written by the server; say what you mean at the end of a commit's message (Key: A minor), or with \
+                 git push -o logic.key='A minor'",
+                update.name
+            )));
+        }
         let rules = || {
             self.repo
                 .protected
@@ -135,6 +150,10 @@ impl PushGate for Gate<'_> {
             .iter()
             .map(|option| option.to_str_lossy().into_owned())
             .collect();
+        let spoken = from_push_options(self.options.iter().map(String::as_str), "", NO_TIME);
+        if let Err(error) = spoken {
+            return Err(GateError::new(format!("push option: {error}")));
+        }
         let verdicts: Result<Vec<_>, _> = push.updates.iter().map(|update| self.forbidden(update, push)).collect();
         let mut verdicts = verdicts?;
         self.refuse_unfilled(push, &mut verdicts)?;
@@ -238,9 +257,14 @@ impl PushGate for Gate<'_> {
                 applied: &moved,
             }));
         }
+        let summary = self.inner.notes.ask(id);
         // The refs have moved and stay moved: from here on a failure is ours to log, and the next
         // push's or the next start's to settle.
         match self.handle.block_on(self.inner.db.finish_push(id, applied.clone())) {
+            Ok(FinishPush::Done) if !moved.is_empty() => {
+                self.inner.notes.kick(self.repo.id);
+                lines.extend(said(summary.wait(SUMMARY_PATIENCE)));
+            }
             Ok(FinishPush::Done) => {}
             Ok(other) => tracing::error!(push.id = %id, ?other, "A push cannot be closed"),
             Err(error) => {
@@ -256,6 +280,14 @@ impl PushGate for Gate<'_> {
             tracing::warn!(repo.id = %self.repo.id, %error, "Changes on disk cannot be recorded now");
         }
         Ok(lines)
+    }
+}
+
+/// What a push says of its newest commit, or where that will stand.
+fn said(summary: Option<String>) -> Vec<String> {
+    match summary {
+        Some(text) => text.lines().map(str::to_owned).collect(),
+        None => vec!["What its projects say is still being read; it will be in refs/notes/logic-summary.".to_owned()],
     }
 }
 
