@@ -24,8 +24,9 @@ use self::write::NotesWriteError;
 use super::lfs::LargeFiles;
 use super::repos::{RepoError, Repos};
 use super::transfer::Transfer;
-use crate::db::Db;
+use crate::db::{Db, RefChange};
 use crate::git::ObjectId;
+use crate::git::snapshot::Snapshot;
 use crate::git::work::Work;
 use crate::ids::{PushId, RepoId};
 use crate::names::RepoAddress;
@@ -110,6 +111,18 @@ impl CommitNotes {
                 writing: Mutex::default(),
             }),
         }
+    }
+
+    /// Whether there may be something to say of a push. Where there is not, nobody needs to wait, and nothing is to be
+    /// done. Blocks.
+    pub(in crate::service) fn may_say(&self, snapshot: &Snapshot, moved: &[RefChange], options: &[String]) -> bool {
+        self.inner.may_say(snapshot, moved, options).unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "It cannot be told whether a push brings music"
+            );
+            true
+        })
     }
 
     /// A push into `repo` is closed.

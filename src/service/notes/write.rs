@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::{Inner, NOTES_REF, NotesReport, SUMMARY_REF, Written};
-use crate::db::{DbError, PushToNote};
+use crate::db::{DbError, PushToNote, RefChange};
 use crate::git::ObjectId;
 use crate::git::commit_files::files;
 use crate::git::commit_text::{commit_text, folder_tree, new_commits};
 use crate::git::notes::{Notes, NotesAuthor, NotesChange, NotesError, write};
-use crate::git::object_store::{Reader, StoreError};
+use crate::git::object_store::{ObjectKind, Reader, StoreError};
 use crate::git::ref_transaction::RefError;
 use crate::git::snapshot::{OpenError, Repository, Snapshot};
 use crate::git::walk::{WalkError, tree_entries};
@@ -91,10 +91,12 @@ impl Inner {
             let repository = self.transfer.open(&self.repos.path(&row), row.trust_hooks)?;
             let snapshot = repository.reload()?;
             let mut tick = || work.check();
-            let (tips, known) = tips(&snapshot, &pushes);
+            let (mut tips, known) = tips(&snapshot, &pushes);
+            let options = options(&pushes);
+            self.keep_music(&snapshot, &mut tips, &options, &mut tick)?;
             let commits = new_commits(&snapshot, &tips, &known, &mut tick)?;
             let mut job = Job::new(self, handle, repo, work);
-            job.write(&repository, &commits, &options(&pushes), false, &mut tick)?;
+            job.write(&repository, &commits, &options, false, &mut tick)?;
             handle.block_on(self.db.set_noted(repo, last))?;
             self.tell(&repository, &pushes)?;
         }
@@ -119,6 +121,43 @@ impl Inner {
         let commits = new_commits(&snapshot, &tips, &[], &mut || Ok(()))?;
         let work = Work::unlimited();
         Job::new(self, handle, repo, &work).write(&repository, &commits, &Options::new(), anew, &mut || Ok(()))
+    }
+
+    /// Whether there may be something to say of a push. Blocks; costs little where nothing is music.
+    pub(super) fn may_say(&self, snapshot: &Snapshot, moved: &[RefChange], options: &[String]) -> Written<bool> {
+        let names = moved.iter().filter(|change| is_noted(&change.name));
+        let mut tips: Vec<ObjectId> = names.filter_map(|change| object_id(change.new)).collect();
+        if options.iter().any(|option| option.starts_with("logic.")) {
+            return Ok(!tips.is_empty());
+        }
+        self.keep_music(snapshot, &mut tips, &Options::new(), &mut || Ok(()))?;
+        Ok(!tips.is_empty())
+    }
+
+    /// Keeps the tips that hold a project, or of which a push says something. History is read only below these: of
+    /// other work nobody asks what it sounds like.
+    fn keep_music(
+        &self,
+        snapshot: &Snapshot,
+        tips: &mut Vec<ObjectId>,
+        options: &Options,
+        tick: &mut dyn FnMut() -> Result<(), Stopped>,
+    ) -> Written<()> {
+        let mut reader = snapshot.objects.reader(CACHE_BYTES);
+        let mut kept = Vec::new();
+        for tip in tips.drain(..) {
+            let tree = match reader.peel(&tip)? {
+                Some((commit, ObjectKind::Commit)) => reader.commit(&commit)?.map(|commit| commit.tree),
+                _ => None,
+            };
+            if let Some(tree) = tree
+                && (options.contains_key(&tip) || self.holds_project(&mut reader, &tree, 0, tick)?)
+            {
+                kept.push(tip);
+            }
+        }
+        *tips = kept;
+        Ok(())
     }
 
     /// Whether something that looks like a project lies in a folder. What holds none is remembered, so that of the

@@ -261,7 +261,7 @@ impl PushGate for Gate<'_> {
         // The refs have moved and stay moved: from here on a failure is ours to log, and the next
         // push's or the next start's to settle.
         match self.handle.block_on(self.inner.db.finish_push(id, applied.clone())) {
-            Ok(FinishPush::Done) if !moved.is_empty() => {
+            Ok(FinishPush::Done) if self.may_say(&moved) => {
                 self.inner.notes.kick(self.repo.id);
                 lines.extend(said(summary.wait(SUMMARY_PATIENCE)));
             }
@@ -292,6 +292,15 @@ fn said(summary: Option<String>) -> Vec<String> {
 }
 
 impl Gate<'_> {
+    /// Whether something is to be said of what has moved.
+    fn may_say(&self, moved: &[RefChange]) -> bool {
+        let snapshot = match self.repository.snapshot() {
+            Ok(snapshot) if !moved.is_empty() => snapshot,
+            _ => return false,
+        };
+        self.inner.notes.may_say(&snapshot, moved, &self.options)
+    }
+
     /// The pusher's locks on what is pushed, where they go after a push.
     fn releases(&self) -> Vec<(usize, LockId)> {
         if fault::is_on("no-release-row") {
