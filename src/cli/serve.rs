@@ -107,7 +107,12 @@ async fn start(
     };
     let notes = {
         let (notes, shutdown) = (app.notes.clone(), shutdown.clone());
-        tokio::spawn(async move { notes.run(shutdown).await })
+        let enabled = app.config.notes.enabled;
+        tokio::spawn(async move {
+            if enabled {
+                notes.run(shutdown).await;
+            }
+        })
     };
     http::serve(app.clone(), listener, shutdown.clone()).await?;
     shutdown.cancel();

@@ -341,6 +341,12 @@ settings! {
         delta_window_bytes: u64 = 256 << 20, Rule::Range(1 << 20, TIB);
     }
 
+    /// Notes of commits, made of what their Logic projects say.
+    notes: NotesSettings {
+        /// Each push writes notes of its commits.
+        enabled: bool = true, Rule::Any;
+    }
+
     /// The log. It goes to standard error.
     log: LogSettings {
         /// One line of text per event for people, or one JSON object per line for machines.

@@ -184,7 +184,11 @@ impl Place {
             Peer::Git(ReferenceServer::start())
         } else {
             // git looks at the repositories meanwhile, and stops where a pack it has seen is joined with others.
-            let server = TestServer::prepare().env("AUXIN_MAINTENANCE__ENABLED", "false").start();
+            let server = TestServer::prepare()
+                .env("AUXIN_MAINTENANCE__ENABLED", "false")
+                // The refs are compared, and git writes no notes of its own.
+                .env("AUXIN_NOTES__ENABLED", "false")
+                .start();
             let anna = server.user("anna");
             Peer::Auxin(Box::new(server), Box::new(anna))
         };

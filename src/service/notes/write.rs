@@ -174,18 +174,15 @@ impl Inner {
         }
         tick()?;
         let mut folders = Vec::new();
-        let mut buffer = Vec::new();
-        if let Some(object) = reader.read(tree, &mut buffer)? {
-            for entry in tree_entries(object.data, tree.as_bytes().len())
-                .map_while(Result::ok)
-                .filter(|entry| entry.is_tree())
-            {
-                let name = entry.name.to_ascii_lowercase();
-                if name == b"alternatives" || name.ends_with(b".logicx") || name.ends_with(b".band") {
-                    return Ok(true);
-                }
-                folders.push(entry.id.to_owned());
+        for (name, folder) in entries(reader, tree)?.into_iter().filter(|(_, entry)| entry.is_folder) {
+            let lower = name.to_ascii_lowercase();
+            if lower.ends_with(b".logicx") || lower.ends_with(b".band") {
+                return Ok(true);
             }
+            if name == b"Alternatives" && holds_alternative(reader, &folder.id)? {
+                return Ok(true);
+            }
+            folders.push(folder.id);
         }
         for folder in folders {
             if self.holds_project(reader, &folder, depth + 1, tick)? {
@@ -230,6 +227,44 @@ impl Inner {
     }
 }
 
+/// What a tree has under one name.
+struct Entry {
+    id: ObjectId,
+    is_folder: bool,
+}
+
+/// The entries of a tree by name, none if it is not there.
+fn entries(reader: &mut Reader<'_>, tree: &ObjectId) -> Result<Vec<(Vec<u8>, Entry)>, StoreError> {
+    let mut buffer = Vec::new();
+    let Some(object) = reader.read(tree, &mut buffer)? else {
+        return Ok(Vec::new());
+    };
+    let entries = tree_entries(object.data, tree.as_bytes().len()).map_while(Result::ok);
+    Ok(entries
+        .map(|entry| {
+            let (id, is_folder) = (entry.id.to_owned(), entry.is_tree());
+            (entry.name.to_vec(), Entry { id, is_folder })
+        })
+        .collect())
+}
+
+/// Whether one of the numbered folders in `alternatives` has a file by which Logic's projects are known.
+fn holds_alternative(reader: &mut Reader<'_>, alternatives: &ObjectId) -> Result<bool, StoreError> {
+    for (name, folder) in entries(reader, alternatives)? {
+        let is_numbered = folder.is_folder && name.len() == 3 && name.iter().all(u8::is_ascii_digit);
+        if is_numbered {
+            let files = entries(reader, &folder.id)?;
+            if files
+                .iter()
+                .any(|(name, _)| name == b"ProjectData" || name == b"MetaData.plist")
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Whether commits of this ref get notes.
 fn is_noted(name: &[u8]) -> bool {
     name.starts_with(b"refs/heads/") || name.starts_with(b"refs/tags/")
@@ -239,11 +274,12 @@ fn object_id(id: Option<GitId>) -> Option<ObjectId> {
     ObjectId::try_from(id?.as_bytes()).ok()
 }
 
-/// Where pushes have moved refs to, and what was known before: the old values, and refs that they left alone.
+/// Where people's pushes have moved refs to, and what was known before: the old values, and refs that they left alone.
+/// What came on disk is for the command: it may be a history of many years.
 fn tips(snapshot: &Snapshot, pushes: &[PushToNote]) -> (Vec<ObjectId>, Vec<ObjectId>) {
     let (mut tips, mut known, mut names) = (Vec::new(), Vec::new(), HashSet::new());
-    for change in pushes
-        .iter()
+    let of_people = pushes.iter().filter(|push| push.pusher.is_some());
+    for change in of_people
         .flat_map(|push| &push.moved)
         .filter(|change| is_noted(&change.name))
     {

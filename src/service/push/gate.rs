@@ -295,7 +295,7 @@ impl Gate<'_> {
     /// Whether something is to be said of what has moved.
     fn may_say(&self, moved: &[RefChange]) -> bool {
         let snapshot = match self.repository.snapshot() {
-            Ok(snapshot) if !moved.is_empty() => snapshot,
+            Ok(snapshot) if !moved.is_empty() && self.inner.config.notes.enabled => snapshot,
             _ => return false,
         };
         self.inner.notes.may_say(&snapshot, moved, &self.options)
